@@ -1,0 +1,56 @@
+"""Actors in processes, under structured concurrency.
+
+``import xoscar_sc as xsc``. Open a pool nursery, create actors in it, call their methods; when the block has been
+left, no process is left.
+"""
+
+from __future__ import annotations
+
+from xoscar_sc import errors, events, strategy
+from xoscar_sc.errors import *  # noqa: F403
+from xoscar_sc.errors import __all__ as _errors
+from xoscar_sc.events import Exit
+from xoscar_sc.runtime import (
+    Actor,
+    ActorRef,
+    CurrentPool,
+    StatelessActor,
+    actor_ref,
+    current_actor,
+    current_pool,
+    destroy_actor,
+    extensible,
+    find_actor,
+    has_actor,
+    kill_actor,
+    wait_for_actor,
+)
+from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_pool_nursery
+from xoscar_sc.timeouts import Timeouts
+
+__all__ = [
+    "Actor",
+    "ActorRef",
+    "CurrentPool",
+    "Exit",
+    "Pool",
+    "PoolNursery",
+    "PoolSpec",
+    "PoolTask",
+    "StatelessActor",
+    "Timeouts",
+    "actor_ref",
+    "current_actor",
+    "current_pool",
+    "destroy_actor",
+    "errors",
+    "events",
+    "extensible",
+    "find_actor",
+    "has_actor",
+    "kill_actor",
+    "open_pool_nursery",
+    "strategy",
+    "wait_for_actor",
+    *_errors,
+]

@@ -1,0 +1,12 @@
+"""Messages between pools: channels over transports.
+
+A transport is a file that connects and listens (:mod:`unix`); a :class:`Channel` makes messages of its bytes.
+"""
+
+from __future__ import annotations
+
+from xoscar_sc.ipc.channel import Answer, Channel, Segments
+from xoscar_sc.ipc.rundir import TreeDirectory
+from xoscar_sc.ipc.unix import Listener, check_peer, connect, tune
+
+__all__ = ["Answer", "Channel", "Listener", "Segments", "TreeDirectory", "check_peer", "connect", "tune"]

@@ -1,0 +1,279 @@
+"""One connection between two pools: messages over a stream socket.
+
+A channel owns the open calls that were made over it. Each ends in exactly one way: by its answer, or, when the
+channel is lost, by the exception that :meth:`Channel.fail` is given. What the peer asks for is handed to the owner's
+``receive``, which must not block.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import anyio
+
+from xoscar_sc.errors import ConnectionLost, ProtocolError
+from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
+from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.protocol import (
+    MAX_FRAME,
+    MAX_MESSAGE,
+    VERSION,
+    AnyMessage,
+    Call,
+    Cancel,
+    Cancelled,
+    Decoder,
+    Failed,
+    Hello,
+    Notice,
+    Reply,
+    Segment,
+    State,
+    Tell,
+    decode,
+    encode,
+    legal,
+)
+
+INLINE = 64 * 1024
+"""A body larger than this travels in pieces."""
+_GREETING = 4096
+"""Bytes of a frame before the peer has said who it is."""
+_PLENTY = 32 * 1024
+"""A read of so many bytes is likely to be followed by another."""
+_STEP = 16
+"""Reads on end before others get the loop."""
+
+_WithBody = (Call, Tell, Reply, Notice)
+
+Answer: TypeAlias = Reply | Failed | Cancelled
+Segments: TypeAlias = Sequence[Segment]
+
+
+class Channel:
+    """See the top of this file.
+
+    Args:
+        loop: serves it.
+        sock: connected; the channel owns it from now on.
+        greeting: what we say first.
+        receive: called with each message that is no answer, and its segments.
+        lost: called once, when the peer has gone or has broken the protocol; the owner then calls :meth:`fail`, at
+            once or when it knows why.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        greeting: Hello,
+        receive: Callable[[Channel, AnyMessage, Segments], None],
+        lost: Callable[[Channel, Exception | None], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._greeting = greeting
+        self._receive = receive
+        self._lost = lost
+        self._decoder = Decoder(max_frame=_GREETING, max_message=0)
+        self._outbox = Outbox(loop, sock, self._write_failed)
+        self._calls: dict[int, Slot] = {}
+        self._ids = 0
+        self._greeted = loop.slot()
+        self._ended: Callable[[], Exception] | None = None
+        self._state = State.NEW
+        self.peer: Hello | None = None
+        """Who the peer said it is; None until it has."""
+        self.closed = False
+        """Nothing can be read or written any more."""
+        self.serving: dict[int, Any] = {}
+        """What the peer's open calls are to the owner, by their ids; the owner's table."""
+        loop.watch(self._fd, self._readable)
+        self._outbox.put(encode(greeting), (), None, now=True)
+
+    async def wait_greeting(self) -> Hello:
+        """Wait until the peer has said who it is.
+
+        Raises:
+            ConnectionLost: it went away first.
+            ProtocolError: it is no peer of ours.
+        """
+        answer = await self._greeted.wait()
+        if isinstance(answer, Exception):
+            raise answer
+        assert self.peer is not None
+        return self.peer
+
+    # Sending
+
+    def post(self, message: AnyMessage, segments: Sequence[memoryview] = (), key: str | None = None) -> None:
+        """Send a message that has no answer. Those of one ``key`` arrive in the order sent."""
+        data, segments = _pack(message, segments)
+        self._outbox.put(data, segments, key, now=False)
+
+    def flush(self) -> None:
+        """Write at once what waits for the end of the pass."""
+        self._outbox.flush()
+
+    async def wait_room(self) -> None:
+        """Wait while more bytes are on their way than is good."""
+        if self._outbox.waiting >= HIGH_WATER:
+            await self._outbox.wait_room()
+
+    async def request(
+        self, message: Call, segments: Sequence[memoryview], grace: float, unconfirmed: Callable[[], None]
+    ) -> tuple[Answer, Segments]:
+        """Send a call, and wait for its answer.
+
+        Raises:
+            what :meth:`fail` was given: the channel was lost.
+
+        Cancellation: the peer is asked to cancel the call, and waited for, at most ``grace`` seconds; then
+        ``unconfirmed`` is called, and the answer will be ignored. An exception that the call raises while it is
+        being cancelled is raised here instead of the cancellation, as a local call would.
+        """
+        if self._ended is not None:
+            raise self._ended()
+        calls = self._calls
+        self._ids = message.id = self._ids + 1
+        slot = calls[message.id] = self._loop.slot()
+        data, segments = _pack(message, segments)
+        self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+        try:
+            await self._loop.wait_reading(slot, self._fd)
+        except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
+            await self._withdraw(message, slot, grace, unconfirmed)
+            if not (isinstance(exc, self._loop.cancelled) and slot.filled and _failed(slot.value)):
+                raise
+        answer = slot.value
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("tuple[Answer, Segments]", answer)
+
+    async def _withdraw(self, message: Call, slot: Slot, grace: float, unconfirmed: Callable[[], None]) -> None:
+        if not slot.filled:
+            self._outbox.put(encode(Cancel(message.id)), (), message.uid, now=True)
+            try:
+                await self._loop.run_shielded(lambda: self._wait_cancelled(slot, grace))
+            finally:
+                if not slot.filled:
+                    self._calls.pop(message.id, None)
+                    unconfirmed()
+
+    async def _wait_cancelled(self, slot: Slot, grace: float) -> None:
+        with anyio.move_on_after(grace):
+            await self._loop.wait_reading(slot, self._fd)
+
+    # Receiving
+
+    def _readable(self) -> None:
+        for _ in range(_STEP):
+            if self._read() < _PLENTY or self.closed:
+                return
+
+    def _read(self) -> int:
+        """Take what the socket has, as far as the buffer goes; how many bytes that was."""
+        buffer = self._decoder.buffer()
+        try:
+            received = self._sock.recv_into(buffer)
+            if received:
+                inbound = self._decoder.received(received)
+                while inbound:
+                    greeting = self.peer is None
+                    for data, segments in inbound:
+                        self._dispatch(decode(data), segments or ())
+                    # Before a greeting, one message comes at a time: what follows it has other limits.
+                    inbound = self._decoder.received(0) if greeting and not self.closed else []
+                return received
+            self._decoder.eof()
+        except BlockingIOError:
+            pass
+        except ProtocolError as exc:
+            self._stop(exc)
+        except OSError as exc:
+            self._stop(ConnectionLost(f"the connection broke: {exc}"))
+        else:
+            self._stop(None)
+        return 0
+
+    def _dispatch(self, message: AnyMessage, segments: Segments) -> None:
+        if segments and isinstance(message, _WithBody) and not message.body:
+            message.body, segments = segments[0], segments[1:]
+        kind = message.__class__
+        if self.peer is None:
+            legal(self._state, kind)
+        if kind is Reply or kind is Failed or kind is Cancelled:
+            slot = self._calls.pop(message.id, None)
+            if slot is not None:
+                slot.set((message, segments))
+        elif isinstance(message, Hello):
+            self._state = legal(self._state, kind)
+            self._greet(message)
+        else:
+            self._receive(self, message, segments)
+
+    def _greet(self, hello: Hello) -> None:
+        if hello.version != VERSION:
+            raise ProtocolError(f"the peer speaks version {hello.version} of the protocol, and we {VERSION}")
+        if hello.tree != self._greeting.tree:
+            raise ProtocolError(f"the peer belongs to another tree, {hello.tree!r}")
+        self.peer = hello
+        self._decoder.limits(max_frame=MAX_FRAME, max_message=MAX_MESSAGE)
+        self._greeted.set(hello)
+
+    # Ending
+
+    def _write_failed(self, exc: OSError) -> None:
+        # What the peer sent before it went may still be there: read it, and meet the end of the file.
+        self.drain()
+        if not self.closed:
+            self._stop(ConnectionLost(f"the connection broke: {exc}"))
+
+    def _stop(self, error: Exception | None) -> None:
+        """The connection is of no use any more; what the open calls end with, the owner says."""
+        if not self.closed:
+            self._close_socket()
+            self._lost(self, error)
+
+    def drain(self) -> None:
+        """Read what has arrived already: the peer is known to be gone, and what it said last still counts."""
+        while not self.closed and self._read():
+            pass
+
+    def fail(self, reason: Callable[[], Exception]) -> None:
+        """End every open call, and every later one, with an exception that ``reason`` makes for it."""
+        self._close_socket()
+        if self._ended is None:
+            self._ended = reason
+        calls, self._calls = self._calls, {}
+        for slot in calls.values():
+            slot.set(reason())
+        self._greeted.set(reason())
+
+    def close(self) -> None:
+        """Close the connection from here; open calls end with :exc:`ConnectionLost`."""
+        self.fail(lambda: ConnectionLost("the connection was closed from here"))
+
+    def _close_socket(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._outbox.close()
+            self._loop.unwatch(self._fd)
+            self._sock.close()
+
+
+def _failed(value: object) -> bool:
+    """Whether a slot's value is an exception, the callee's own or that of a lost channel."""
+    return isinstance(value, Exception) or (isinstance(value, tuple) and isinstance(value[0], Failed))
+
+
+def _pack(message: AnyMessage, segments: Sequence[memoryview]) -> tuple[bytes, Sequence[memoryview]]:
+    """Encode a message; a body too large for one frame becomes the first segment."""
+    if isinstance(message, _WithBody) and len(message.body) > INLINE:
+        segments = [memoryview(message.body), *segments]
+        message.body = b""
+    return encode(message), segments

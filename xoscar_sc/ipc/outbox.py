@@ -1,0 +1,213 @@
+"""The one way to write to a connection.
+
+Small messages are joined: a lone one is written at once, others when 512 bytes have gathered or at the end of the
+scheduler pass. What the socket does not take waits here, and goes out when it takes bytes again; no task is needed for
+that, and nobody holds a lock.
+
+Large messages go out in pieces, several in turn, with small messages in between, so that nothing small waits behind
+something large. One exception keeps the order of messages: while a large one for some actor is under way, the later
+ones for the same actor follow it (:class:`_Transfer`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.protocol import bulk, frame
+
+JOIN = 512
+"""Bytes that are worth a system call of their own."""
+HIGH_WATER = 1 << 20
+"""Bytes that wait here before senders who need no answer are made to wait."""
+_STEP = 8
+"""Pieces written on end before others get the loop."""
+
+
+class _Transfer:
+    """A large message on its way."""
+
+    __slots__ = ("followers", "key", "pieces", "size")
+
+    def __init__(self, key: str | None, pieces: Iterator[tuple[bytes, memoryview | None]], size: int) -> None:
+        self.key = key
+        self.pieces = pieces
+        self.size = size
+        self.followers: list[tuple[bytes, Sequence[memoryview]]] = []
+
+
+class Outbox:
+    """What is to be written to one socket. It never blocks and never raises."""
+
+    def __init__(self, loop: Loop, sock: socket.socket, broken: Callable[[OSError], None]) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._broken = broken
+        self._small: list[bytes] = []
+        self._gathered = 0
+        self._promised = False
+        """A flush will come at the end of this pass."""
+        self._rest: list[memoryview] = []
+        """What the socket did not take of the last write; while it is there, the socket is being watched."""
+        self._transfers: deque[_Transfer] = deque()
+        self._by_key: dict[str, _Transfer] = {}
+        self._transfer_ids = 0
+        self._large = 0
+        self._waiters: list[Slot] = []
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        return self._gathered + self._large + sum(map(len, self._rest))
+
+    def put(self, message: bytes, segments: Sequence[memoryview], key: str | None, *, now: bool) -> None:
+        """Send a message; behind the others of the same ``key``, if there are any. ``now``: do not join it."""
+        if self._closed:
+            return
+        if key is not None and self._by_key and (ahead := self._by_key.get(key)) is not None:
+            ahead.followers.append((message, segments))
+            self._large += len(message)
+            return
+        if segments:
+            self._start_transfer(message, segments, key)
+        else:
+            data = frame(message)
+            self._small.append(data)
+            self._gathered += len(data)
+        if now or self._gathered >= JOIN or self._transfers:
+            if not self._rest:
+                self._pump()
+        elif not self._promised:
+            self._promised = True
+            self._loop.at_end_of_pass(self._end_of_pass)
+
+    def _start_transfer(self, message: bytes, segments: Sequence[memoryview], key: str | None) -> None:
+        self._transfer_ids = (self._transfer_ids + 1) & 0xFFFFFFFF
+        size = sum(map(len, segments))
+        transfer = _Transfer(key, bulk(self._transfer_ids, message, segments), size)
+        self._large += size
+        self._transfers.append(transfer)
+        if key is not None:
+            self._by_key[key] = transfer
+
+    def _end_of_pass(self) -> None:
+        self._promised = False
+        if self._small and not self._rest:
+            self._pump()
+
+    def flush(self) -> None:
+        """Write what has gathered, as far as the socket takes it."""
+        if not self._rest and not self._closed:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Write until nothing is left, or the socket is full, or others should have the loop."""
+        small = self._small
+        for _ in range(_STEP):
+            if small:
+                data = small[0] if len(small) == 1 else b"".join(small)
+                small.clear()
+                self._gathered = 0
+                if not self._write([memoryview(data)], len(data)):
+                    return
+            elif self._transfers:
+                views, size = self._next_piece()
+                if views and not self._write(views, size):
+                    return
+            else:
+                break
+        if small or self._transfers:
+            self._watch()
+        elif self._waiters:
+            self._loop.soon(self._release)
+
+    def _next_piece(self) -> tuple[list[memoryview], int]:
+        transfer = self._transfers[0]
+        self._transfers.rotate(-1)
+        piece = next(transfer.pieces, None)
+        if piece is None:
+            self._finish(transfer)
+            return [], 0
+        prefix, body = piece
+        if body is None:
+            return [memoryview(prefix)], len(prefix)
+        transfer.size -= len(body)
+        self._large -= len(body)
+        return [memoryview(prefix), body], len(prefix) + len(body)
+
+    def _finish(self, transfer: _Transfer) -> None:
+        """A transfer is out: what had to come behind it may go."""
+        self._transfers.remove(transfer)
+        if transfer.key is not None:
+            del self._by_key[transfer.key]
+        for message, segments in transfer.followers:
+            self._large -= len(message)
+            if transfer.key in self._by_key:
+                self._by_key[transfer.key].followers.append((message, segments))
+                self._large += len(message)
+            elif segments:
+                self._start_transfer(message, segments, transfer.key)
+            else:
+                data = frame(message)
+                self._small.append(data)
+                self._gathered += len(data)
+
+    def _write(self, views: list[memoryview], size: int) -> bool:
+        """Whether the socket took it all; if not, the rest is kept and the socket watched."""
+        try:
+            sent = self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            self.close()
+            self._loop.soon(partial(self._broken, exc))
+            return False
+        if sent == size:
+            return True
+        for view in views:
+            if sent < len(view):
+                self._rest.append(view[sent:])
+            sent = max(sent - len(view), 0)
+        self._watch()
+        return False
+
+    def _watch(self) -> None:
+        self._loop.watch_writable(self._sock.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        if self._closed:
+            return
+        if self._rest:
+            views, self._rest = self._rest, []
+            if not self._write(views, sum(map(len, views))):
+                return
+        if self._waiters and self.waiting < HIGH_WATER:
+            self._release()
+        self._pump()
+
+    async def wait_room(self) -> None:
+        """Wait until less than :data:`HIGH_WATER` bytes wait here."""
+        while self.waiting >= HIGH_WATER and not self._closed:
+            slot = self._loop.slot()
+            self._waiters.append(slot)
+            await slot.wait()
+
+    def _release(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for slot in waiters:
+            slot.set(None)
+
+    def close(self) -> None:
+        """Drop what waits, and let those who wait for room go."""
+        self._closed = True
+        self._small.clear()
+        self._rest.clear()
+        self._transfers.clear()
+        self._by_key.clear()
+        self._gathered = self._large = 0
+        if self._waiters:
+            self._loop.soon(self._release)

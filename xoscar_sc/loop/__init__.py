@@ -1,0 +1,15 @@
+"""What the package asks of the event loop: a seam of one class, on trio and on asyncio.
+
+Pools run trio. The program that opens the outermost nursery may run asyncio instead; nurseries are written on
+anyio, which serves both. The path of a message is not: a scheduler pass costs more there than all the rest, so
+it asks for a few primitives by name, and each loop brings its best.
+
+Sockets are watched by callbacks, level-triggered, on both. A callback must not block and must not raise.
+"""
+
+from __future__ import annotations
+
+from xoscar_sc.loop._base import Loop, Scope, Slot, Turn
+from xoscar_sc.loop._current import open_loop, running_library
+
+__all__ = ["Loop", "Scope", "Slot", "Turn", "open_loop", "running_library"]

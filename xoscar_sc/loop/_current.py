@@ -1,0 +1,42 @@
+"""Which loop is running here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from xoscar_sc.loop._base import Loop
+
+
+def running_library() -> str:
+    """``"trio"`` or ``"asyncio"``.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return "trio"
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return "asyncio"
+    raise RuntimeError("no event loop is running in this thread; use trio.run, anyio.run or asyncio.run")
+
+
+@asynccontextmanager
+async def open_loop() -> AsyncIterator[Loop]:
+    """Serve the running event loop for as long as the block lasts; what still runs at its end is cancelled."""
+    if running_library() == "trio":
+        from xoscar_sc.loop._trio import TrioLoop
+
+        loop = TrioLoop()
+    else:
+        from xoscar_sc.loop._asyncio import AsyncioLoop
+
+        loop = AsyncioLoop()
+    await loop.open()
+    try:
+        yield loop
+    finally:
+        await loop.aclose()

@@ -1,0 +1,354 @@
+"""The seam on trio.
+
+Three things are unlike a plain trio program, and each is worth several scheduler passes a message:
+
+- **Readiness is a callback.** All watched descriptors are in an epoll object of our own, whose descriptor is
+  itself waited for, by one task. So a connection needs no task, and leaving a descriptor alone for a while is a
+  system call, not a wake-up.
+- **Workers.** A turn is run by whichever task is at hand, mostly the one that has just read its message. If it
+  ends without waiting, no task was needed for it. If it waits, it keeps that task, since scopes and locks have
+  recorded it, and another worker takes over the reading. A worker's cancel scope serves many turns, until it has
+  been used.
+- **Leading.** A task that waits for an answer reads the connection itself (:meth:`TrioLoop.wait_reading`).
+
+Invariant: while the loop is open, one worker waits for the epoll object, or at least one is draining turns, or on its
+way to.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import select
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+from typing import Any, TypeVar
+
+import trio
+from trio.lowlevel import Abort, enable_ki_protection, reschedule, wait_task_rescheduled
+
+from xoscar_sc.loop._base import Slot, Turn
+
+T = TypeVar("T")
+
+_SLICE = 0.005
+"""Seconds of turns on end before other tasks have their turn."""
+_BREATHS = 64
+"""One in so many breaths is a true checkpoint."""
+_SPARE = 32
+"""Idle workers kept."""
+
+
+class TrioSlot:
+    """See :class:`xoscar_sc.loop.Slot`."""
+
+    __slots__ = ("_task", "filled", "value")
+
+    def __init__(self) -> None:
+        self.filled = False
+        self._task: trio.lowlevel.Task | None = None
+        self.value: Any = None
+
+    def set(self, value: object) -> None:
+        if self.filled:
+            return
+        self.filled = True
+        self.value = value
+        if self._task is not None:
+            reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> Any:
+        if self.filled:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await wait_task_rescheduled(self._abort)
+        return self.value
+
+    def _abort(self, _raise_cancel: Callable[[], None]) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+
+class _Watch:
+    """One watched descriptor."""
+
+    __slots__ = ("fd", "led", "mask", "readable", "wanted", "writable")
+
+    def __init__(self, fd: int, readable: Callable[[], None]) -> None:
+        self.fd = fd
+        self.readable = readable
+        self.writable: Callable[[], None] | None = None
+        self.led = False
+        """A task in :meth:`TrioLoop.wait_reading` reads it."""
+        self.mask = select.EPOLLIN
+        """What epoll has been told."""
+
+
+class _EndOfPass(trio.abc.Instrument):
+    def __init__(self, loop: TrioLoop) -> None:
+        self._loop = loop
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._loop.end_pass()
+
+
+class TrioLoop:
+    """See :class:`xoscar_sc.loop.Loop`."""
+
+    cancelled: type[BaseException] = trio.Cancelled
+    filters_groups = True
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watches: dict[int, _Watch] = {}
+        self._left: list[_Watch] = []
+        """Watches whose leader has gone: to be read by the workers again, unless led anew in this pass."""
+        self._ends: list[Callable[[], None]] = []
+        self._ready: deque[Turn] = deque()
+        self._idle: list[trio.lowlevel.Task] = []
+        self._breaths = 0
+        self._draining = 0
+        self._polling = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._context = contextvars.copy_context()
+        self._nursery: trio.Nursery
+        self._instrument = _EndOfPass(self)
+        self._closing = trio.Event()
+        self._closed = trio.Event()
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Start serving. The workers are in a system task: out of reach of the user's cancel scopes."""
+        started = trio.Event()
+        trio.lowlevel.add_instrument(self._instrument)
+        trio.lowlevel.spawn_system_task(self._host, started)
+        with trio.CancelScope(shield=True):
+            await started.wait()
+
+    async def aclose(self) -> None:
+        """Cancel what still runs, and wait for it. No descriptor may be watched any more."""
+        self._closing.set()
+        with trio.CancelScope(shield=True):
+            await self._closed.wait()
+
+    async def _host(self, started: trio.Event) -> None:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._wake()
+                started.set()
+                await self._closing.wait()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            trio.lowlevel.remove_instrument(self._instrument)
+            self._epoll.close()
+            self._closed.set()
+
+    # Time, slots, tasks
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    def seconds_left(self) -> float | None:
+        deadline = trio.current_effective_deadline()
+        return None if deadline == math.inf else max(deadline - trio.current_time(), 0.0)
+
+    def slot(self) -> TrioSlot:
+        return TrioSlot()
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self._token.run_sync_soon(callback)
+
+    def spawn(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        self._nursery.start_soon(fn, *args)
+
+    def fresh_context(self) -> contextvars.Context:
+        return self._context.copy()
+
+    async def breathe(self) -> None:
+        self._breaths = (self._breaths + 1) % _BREATHS
+        if self._breaths:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def open_nursery(self) -> AbstractAsyncContextManager[trio.Nursery]:
+        return trio.open_nursery()
+
+    async def run_shielded(self, fn: Callable[[], Awaitable[T]]) -> T:
+        with trio.CancelScope(shield=True):
+            return await fn()
+
+    # Descriptors
+
+    def watch(self, fd: int, readable: Callable[[], None]) -> None:
+        self._watches[fd] = watch = _Watch(fd, readable)
+        self._epoll.register(fd, watch.mask)
+
+    def unwatch(self, fd: int) -> None:
+        watch = self._watches.pop(fd, None)
+        if watch is not None:
+            self._epoll.unregister(fd)
+            watch.mask = 0
+            if watch.led:
+                trio.lowlevel.notify_closing(fd)
+
+    def watch_writable(self, fd: int, writable: Callable[[], None]) -> None:
+        watch = self._watches[fd]
+        watch.writable = writable
+        self._attend(watch)
+
+    def _attend(self, watch: _Watch) -> None:
+        """Tell epoll what is wanted of a descriptor, if that has changed."""
+        mask = (0 if watch.led else select.EPOLLIN) | (select.EPOLLOUT if watch.writable else 0)
+        if mask != watch.mask and self._watches.get(watch.fd) is watch:
+            watch.mask = mask
+            self._epoll.modify(watch.fd, mask)
+
+    def _serve_descriptors(self) -> None:
+        for fd, events in self._epoll.poll(0):
+            watch = self._watches.get(fd)
+            if watch is None:
+                continue
+            if events & select.EPOLLOUT and watch.writable is not None:
+                writable, watch.writable = watch.writable, None
+                writable()
+                self._attend(watch)
+            if events & ~select.EPOLLOUT:
+                watch.readable()
+
+    @enable_ki_protection
+    async def wait_reading(self, slot: Slot, fd: int) -> Any:
+        watch = self._watches.get(fd)
+        if slot.filled or watch is None or watch.led:
+            return await slot.wait()
+        watch.led = True
+        if watch.mask & select.EPOLLIN:
+            self._attend(watch)
+        try:
+            while not slot.filled:
+                await trio.lowlevel.wait_readable(fd)
+                watch.readable()
+        except trio.ClosedResourceError:
+            pass
+        finally:
+            watch.led = False
+            self._left.append(watch)
+        return await slot.wait()
+
+    # The end of a pass
+
+    def at_end_of_pass(self, callback: Callable[[], None]) -> None:
+        self._ends.append(callback)
+
+    def end_pass(self) -> None:
+        """Called by trio before it waits for events."""
+        if self._ends:
+            ends, self._ends = self._ends, []
+            for callback in ends:
+                callback()
+        if self._left:
+            for watch in self._left:
+                if not watch.led:
+                    self._attend(watch)
+            self._left.clear()
+
+    # Workers
+
+    def submit(self, turn: Turn) -> None:
+        self._ready.append(turn)
+        if not self._draining:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._draining += 1
+        if self._idle:
+            reschedule(self._idle.pop())
+        else:
+            self._nursery.start_soon(self._work)
+
+    @enable_ki_protection
+    async def _work(self) -> None:
+        busy = True
+        while busy:
+            with trio.CancelScope() as scope:
+                busy = await self._drain(scope)
+
+    async def _drain(self, scope: trio.CancelScope) -> bool:
+        """Run turns, and read in between; until ``scope`` has been used (True) or the worker is one too many."""
+        ready = self._ready
+        while True:
+            until = perf_counter() + _SLICE
+            while ready:
+                if await self._run(ready.popleft(), scope) and scope.cancel_called:
+                    return True
+                if scope.deadline != math.inf:
+                    if scope.cancel_called:
+                        return True
+                    scope.deadline = math.inf
+                if perf_counter() > until:
+                    break
+            if ready:
+                await trio.lowlevel.checkpoint()
+                if not self._polling:
+                    self._serve_descriptors()
+            elif not self._polling:
+                await self._poll()
+            elif len(self._idle) < _SPARE:
+                await self._park()
+            else:
+                self._draining -= 1
+                return False
+
+    @types.coroutine
+    def _run(self, turn: Turn, scope: trio.CancelScope) -> Generator[Any, Any, bool]:
+        """Run one turn; whether it waited. If it waits, another worker goes on with the other turns."""
+        run = self._context.copy().run
+        coroutine = run(turn.start, scope)
+        if coroutine is None:
+            return False
+        try:
+            trap = run(coroutine.send, None)
+        except StopIteration:
+            return False
+        self._draining -= 1
+        if not self._draining and (self._ready or not self._polling):
+            self._wake()
+        try:
+            while True:
+                try:
+                    value = yield trap
+                except BaseException as exc:  # whatever it is, it is the turn's
+                    trap = run(coroutine.throw, exc)
+                else:
+                    trap = run(coroutine.send, value)
+        except StopIteration:
+            return True
+        finally:
+            self._draining += 1
+
+    async def _poll(self) -> None:
+        self._polling = True
+        self._draining -= 1
+        try:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+        finally:
+            self._polling = False
+            self._draining += 1
+        self._serve_descriptors()
+
+    async def _park(self) -> None:
+        task = trio.lowlevel.current_task()
+
+        def abort(_raise_cancel: Callable[[], None]) -> Abort:
+            self._idle.remove(task)
+            return Abort.SUCCEEDED
+
+        self._draining -= 1
+        self._idle.append(task)
+        await wait_task_rescheduled(abort)

@@ -1,0 +1,103 @@
+"""What one pool says to another: a union of Structs, tagged by a small integer.
+
+Every message is one msgpack array: the tag, then the fields in order. A field may be added at the end with a
+default; anything else is a new :data:`VERSION`.
+
+``body`` is what :mod:`xoscar_sc.serialize` made of the user's values; this room never looks inside. A body
+that is too large for one frame travels as the frame's first segment instead, and ``body`` is empty.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from xoscar_sc.protocol.failures import Failure
+
+VERSION = 1
+"""Both sides of a connection must have the same."""
+
+Identifier: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
+
+
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """The base of all messages."""
+
+
+class Hello(Message, tag=0):
+    """The first message in each direction; nothing else is legal before it."""
+
+    version: int
+    tree: Name
+    """The tree that the sender belongs to: pools of two trees do not talk."""
+    address: Name
+    """Where the sender can be reached."""
+    pool: Name
+    pid: int
+
+
+class Call(Message, tag=1):
+    """Run a method, and answer with :class:`Reply` or :class:`Failed`."""
+
+    id: Identifier
+    """Chosen by the caller, unique among its open calls on this connection."""
+    uid: Name
+    """The actor; empty for the pool itself."""
+    incarnation: Identifier
+    """Which actor of that uid; 0 for whichever it is."""
+    method: Name
+    body: bytes
+    timeout: float | None = None
+    """Seconds until the caller's deadline."""
+    chain: tuple[tuple[Name, Name], ...] = ()
+    """The calls that wait for this one, outermost first, as (uid, method)."""
+    batch: bool = False
+    """The body holds a list of calls, whose results are answered as a list."""
+
+
+class Tell(Message, tag=2):
+    """Run a method; nobody waits."""
+
+    uid: Name
+    incarnation: Identifier
+    method: Name
+    body: bytes
+    batch: bool = False
+
+
+class Reply(Message, tag=3):
+    """A call's value."""
+
+    id: Identifier
+    body: bytes
+
+
+class Failed(Message, tag=4):
+    """A call's exception."""
+
+    id: Identifier
+    failure: Failure
+
+
+class Cancelled(Message, tag=5):
+    """A call has ended because of :class:`Cancel`, or of its deadline."""
+
+    id: Identifier
+
+
+class Cancel(Message, tag=6):
+    """The caller no longer wants this call's value; it waits for the end of the call."""
+
+    id: Identifier
+
+
+class Notice(Message, tag=7):
+    """Something happened that a nursery of the receiver's owns: see :mod:`xoscar_sc.events`."""
+
+    nursery: Identifier
+    body: bytes
+
+
+AnyMessage: TypeAlias = Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice

@@ -1,0 +1,82 @@
+"""Finding actors and pools from anywhere in a tree, without a nursery at hand."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from xoscar_sc.errors import ActorNotExist, XoscarError
+from xoscar_sc.runtime.current import require_runtime, running_runtime
+from xoscar_sc.runtime.ref import ActorRef
+
+
+class CurrentPool(msgspec.Struct, frozen=True):
+    """The pool that the running code is in."""
+
+    name: str
+    address: str
+    pid: int
+    labels: tuple[str, ...] = ()
+
+
+def current_pool() -> CurrentPool:
+    """The pool that this code runs in; the root program counts as one, while a nursery is open in it.
+
+    Raises:
+        XoscarError: there is none.
+    """
+    runtime = running_runtime()
+    if runtime is None:
+        raise XoscarError("this code runs in no pool, and no pool nursery is open")
+    place = runtime.place
+    return CurrentPool(place.name, place.address, os.getpid(), place.labels)
+
+
+async def find_actor(uid: str) -> ActorRef[Any] | None:
+    """The actor of this uid, wherever in the tree it lives; None if there is none that is ready."""
+    found = await require_runtime().at_root("find", uid, False)
+    return None if found is None else ActorRef(found[0], uid, found[1])
+
+
+async def wait_for_actor(uid: str) -> ActorRef[Any]:
+    """The actor of this uid; if there is none yet, as soon as there is one.
+
+    Cancellation: leaves nothing behind.
+    """
+    found = await require_runtime().at_root("find", uid, True)
+    return ActorRef(found[0], uid, found[1])
+
+
+async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
+    """A reference to an actor that is there, by its uid, and by its address if that is known.
+
+    Raises:
+        ActorNotExist: it is not there.
+    """
+    runtime = require_runtime()
+    if address is None:
+        found = await find_actor(uid)
+        if found is None:
+            raise ActorNotExist(f"there is no actor {uid!r} in the tree")
+        return found
+    ref: ActorRef[Any] = ActorRef(address, uid)
+    if not await runtime.is_alive(ref):
+        raise ActorNotExist(f"there is no actor {uid!r} at {address}")
+    return ref
+
+
+async def has_actor(ref: ActorRef[Any]) -> bool:
+    """Whether an actor exists and takes messages."""
+    return await ref.is_alive()
+
+
+async def destroy_actor(ref: ActorRef[Any]) -> None:
+    """See :meth:`ActorRef.destroy`."""
+    await ref.destroy()
+
+
+async def kill_actor(ref: ActorRef[Any]) -> None:
+    """See :meth:`ActorRef.kill`."""
+    await ref.kill()

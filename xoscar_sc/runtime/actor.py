@@ -1,0 +1,79 @@
+"""The classes that users derive their actors from."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from xoscar_sc.errors import XoscarError
+
+if TYPE_CHECKING:
+    import trio
+
+    from xoscar_sc.runtime.cell import Cell
+    from xoscar_sc.runtime.ref import ActorRef
+
+
+class StatelessActor:
+    """An actor whose messages all run at once, each as soon as it arrives.
+
+    Its methods must not depend on one another's order. Everything else is as for :class:`Actor`.
+    """
+
+    __xsc_cell__: Cell | None = None
+
+    async def __post_create__(self) -> None:
+        """Called after ``__init__``, before any message; may call other actors. An error is the creator's."""
+
+    async def __pre_destroy__(self) -> None:
+        """Called after the last message, unless the actor or its process is killed. An error is the nursery's."""
+
+    def _cell(self) -> Cell:
+        if self.__xsc_cell__ is None:
+            raise XoscarError(f"this {type(self).__name__} was not made by create_actor")
+        return self.__xsc_cell__
+
+    @property
+    def uid(self) -> str:
+        """The actor's name, unique in the tree."""
+        return self._cell().uid
+
+    @property
+    def address(self) -> str:
+        """The address of the actor's pool."""
+        return self._cell().runtime.address
+
+    def ref(self) -> ActorRef[Self]:
+        """A reference to this actor, to be given to others."""
+        return self._cell().ref()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """A nursery that lives as long as the actor.
+
+        A task that fails in it is the actor's failure; what still runs in it when the actor ends is cancelled.
+        """
+        nursery: trio.Nursery = self._cell().nursery
+        return nursery
+
+    @property
+    def exit_stack(self) -> AsyncExitStack:
+        """An exit stack that is closed when the actor ends, after ``__pre_destroy__``."""
+        return self._cell().exit_stack
+
+    async def stop(self) -> None:
+        """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`."""
+        self._cell().stop_soon()
+
+
+class Actor(StatelessActor):
+    """An object that lives in a pool, and gets one message at a time, in the order of arrival.
+
+    Its public methods, sync or async, are what references to it can call. Names that begin with an underscore cannot be
+    called from outside. ``__init__`` runs in the actor's pool.
+    """
+
+
+def is_actor_class(cls: Any) -> bool:
+    """Whether ``cls`` can be created as an actor."""
+    return isinstance(cls, type) and issubclass(cls, StatelessActor)

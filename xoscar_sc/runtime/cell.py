@@ -1,0 +1,320 @@
+"""What surrounds an actor in its pool: its mailbox, its nursery, its beginning and its end.
+
+The actor's own task, :meth:`Cell.host`, holds the nursery. It makes the instance and calls the hooks; messages are
+turns of the loop (:mod:`xoscar_sc.runtime.work`). An end is asked for by :meth:`Cell.end`, as often as anybody likes, and
+each time at least as strongly as before; the host carries it out, and :meth:`Cell.wait_ended` tells how it went.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+
+from xoscar_sc.errors import ActorDied
+from xoscar_sc.events import Exit, ExitKind
+from xoscar_sc.runtime.actor import Actor, StatelessActor
+from xoscar_sc.runtime.current import current_cell
+from xoscar_sc.runtime.methods import Method, methods_of
+from xoscar_sc.runtime.work import Work, is_awaitable
+
+if TYPE_CHECKING:
+    from xoscar_sc.loop import Slot
+    from xoscar_sc.runtime.ref import ActorRef
+    from xoscar_sc.runtime.runtime import Runtime
+
+
+class State(enum.Enum):
+    """How far an actor has come."""
+
+    CREATING = enum.auto()
+    ALIVE = enum.auto()
+    ENDING = enum.auto()
+    ENDED = enum.auto()
+
+
+class Owner(NamedTuple):
+    """The nursery that hears of an actor's end."""
+
+    address: str
+    nursery: int
+
+
+class Cell:
+    """See the top of this file."""
+
+    def __init__(
+        self, runtime: Runtime, cls: type[StatelessActor], uid: str, incarnation: int, owner: Owner | None
+    ) -> None:
+        self.runtime = runtime
+        self.cls = cls
+        self.uid = uid
+        self.incarnation = incarnation
+        self.owner = owner
+        self.methods: dict[str, Method] = methods_of(cls)
+        self.one_at_a_time = issubclass(cls, Actor)
+        self.instance: Any = None
+        self.nursery: Any = None
+        self.exit_stack = AsyncExitStack()
+        self.state = State.CREATING
+        self.mailbox: deque[Work] = deque()
+        self.running: set[Work] = set()
+        """What has been given to the loop and has not finished; at most one, unless the actor is stateless."""
+        self.error: BaseException | None = None
+        """What it failed with."""
+        self._hook_errors: list[Exception] = []
+        self._finished_up = False
+        self._cancelled = False
+        self._killed = False
+        self._scopes: list[Any] = []
+        """What a kill cancels."""
+        self._asked = runtime.loop.slot()
+        """Filled when an end is asked for."""
+        self._idle: Slot | None = None
+        self._waiting: list[Slot] = []
+        """Of those who wait for the end, and take what the hooks raise."""
+        self.gone = runtime.loop.slot()
+        """Filled at the very end."""
+
+    # Who it is
+
+    def ref(self) -> ActorRef[Any]:
+        """A reference to the actor."""
+        from xoscar_sc.runtime.ref import ActorRef
+
+        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls)
+
+    def where(self) -> str:
+        """The actor, for the note of an exception."""
+        return f"actor {self.uid!r} {self.runtime.where()}"
+
+    def died(self, *, maybe_executed: bool) -> ActorDied:
+        """What a message gets that the actor will not answer any more."""
+        cause = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        how = "was killed" if self._killed else "has ended" if cause is None else f"failed with {cause}"
+        return ActorDied(
+            f"actor {self.uid!r} {how}", uid=self.uid, cause=cause, maybe_executed=maybe_executed
+        )
+
+    @property
+    def ending(self) -> bool:
+        """Whether it takes no more messages."""
+        return self.state is State.ENDING or self.state is State.ENDED
+
+    # Messages
+
+    def accept(self, work: Work) -> None:
+        """Take a message: it runs now, or when those before it have run, or is refused."""
+        if self.state is State.ALIVE:
+            if self.one_at_a_time and (self.running or self.mailbox):
+                self.mailbox.append(work)
+            else:
+                self.running.add(work)
+                self.runtime.loop.submit(work)
+        elif self.state is State.CREATING:
+            self.mailbox.append(work)
+        else:
+            work.refuse(self.died(maybe_executed=False))
+
+    def finished(self, work: Work | None) -> None:
+        """A message has run: the next one may."""
+        if work is not None:
+            self.running.discard(work)
+        mailbox = self.mailbox
+        while mailbox and not (self.running and self.one_at_a_time):
+            following = mailbox.popleft()
+            self.running.add(following)
+            self.runtime.loop.submit(following)
+        if self._idle is not None and not self.running:
+            self._idle.set(None)
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """The actor's method of this name, bound.
+
+        Raises:
+            AttributeError: there is none, or it is private.
+        """
+        if name not in self.methods and (
+            name.startswith("_") or not callable(getattr(self.instance, name, None))
+        ):
+            raise AttributeError(f"{self.cls.__name__} has no public method {name!r}")
+        function: Callable[..., Any] = getattr(self.instance, name)
+        return function
+
+    def batch_function(self, name: str) -> Callable[..., Any] | None:
+        """The method's version for many calls, bound, if it has one."""
+        method = self.methods.get(name)
+        if method is None or method.batch is None:
+            return None
+        bound: Callable[..., Any] = getattr(self.instance, name).batch
+        return bound
+
+    def tell_failed(self, method: str, exc: BaseException) -> None:
+        """A message that nobody waits for raised, or will not run: the first is the actor's failure."""
+        if self.ending:
+            self.runtime.dropped(self.uid, method, str(exc))
+        else:
+            exc.add_note(f"in a tell to {method}() of {self.where()}")
+            self.fail(exc)
+
+    # The end
+
+    def fail(self, exc: BaseException) -> None:
+        """End because of ``exc``."""
+        if self.error is None and not self.ending:
+            self.error = exc
+        self.end(cancel=True)
+
+    def stop_soon(self) -> None:
+        """End after the message in hand."""
+        self.end()
+
+    def end(self, *, drain: bool = False, cancel: bool = False, kill: bool = False) -> None:
+        """Ask for the end.
+
+        Args:
+            drain: queued messages are run first; else they fail.
+            cancel: the running message is cancelled.
+            kill: as ``cancel``, and without waiting for anything, or hooks.
+        """
+        if self.state is State.ENDED:
+            return
+        self._cancelled = self._cancelled or cancel
+        if kill:
+            self._killed = True
+        if not drain:
+            self.close(cancel=cancel or kill)
+        self._asked.set(None)
+        if kill:
+            for scope in self._scopes:
+                scope.cancel()
+
+    def close(self, *, cancel: bool) -> None:
+        """Take no more messages, and refuse those that wait; ``cancel``: the running one is cancelled."""
+        self.state = State.ENDING
+        queued, self.mailbox = self.mailbox, deque()
+        for work in queued:
+            work.refuse(self.died(maybe_executed=False))
+        if cancel:
+            for work in list(self.running):
+                work.cancel()
+
+    async def wait_ended(self) -> None:
+        """Wait until the actor has ended, and raise what its hooks raised.
+
+        Cancellation: it goes on ending, and its nursery raises that.
+        """
+        if self.state is not State.ENDED:
+            slot = self.runtime.loop.slot()
+            self._waiting.append(slot)
+            try:
+                error = await slot.wait()
+            finally:
+                if not slot.filled:
+                    self._waiting.remove(slot)
+            if error is not None:
+                raise error
+
+    # The actor's own task
+
+    async def host(self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot) -> None:
+        """Live: from ``__init__`` to the last hook. ``created`` gets None, or the exception that prevented it."""
+        current_cell.set(self)
+        try:
+            async with self.runtime.loop.open_nursery() as self.nursery:
+                self._scopes.append(self.nursery.cancel_scope)
+                await self._create(args, kwargs, created)
+                await self._asked.wait()
+                await self._finish_up()
+                self.nursery.cancel_scope.cancel()
+        except BaseException as exc:  # the constructor's, or that of a task in the nursery
+            if created.filled and created.value is None:
+                self.fail(without_cancelled(exc, self.runtime.loop.cancelled) or self.died(maybe_executed=True))
+        if created.filled and created.value is None and not self._finished_up and not self._killed:
+            with anyio.CancelScope() as scope:
+                self._scopes.append(scope)
+                await self._finish_up()
+        created.set(self.died(maybe_executed=True))
+        await self._forget(await self._close_exit_stack())
+
+    async def _create(self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot) -> None:
+        try:
+            self.instance = instance = self.cls.__new__(self.cls, *args, **kwargs)
+            instance.__xsc_cell__ = self
+            instance.__init__(*args, **kwargs)  # type: ignore[misc]
+            if self.cls.__post_create__ is not StatelessActor.__post_create__:
+                value: Any = instance.__post_create__()
+                if is_awaitable(value):
+                    await value
+        except self.runtime.loop.cancelled:
+            raise
+        except BaseException as exc:  # whatever it is, it is the creator's
+            self.end()
+            if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+                self.runtime.exit_with(exc)
+            else:
+                created.set(exc)
+            raise
+        if self.state is State.CREATING:
+            self.state = State.ALIVE
+        created.set(None)
+        self.finished(None)
+
+    async def _finish_up(self) -> None:
+        """Wait until no message runs or waits, and run the hook."""
+        while self.running or self.mailbox:
+            self._idle = self.runtime.loop.slot()
+            await self._idle.wait()
+        self.state = State.ENDING
+        self._finished_up = True
+        if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
+            return
+        try:
+            value: Any = self.instance.__pre_destroy__()
+            if is_awaitable(value):
+                await value
+        except Exception as exc:  # the nursery's, when everything else has ended
+            self._hook_errors.append(exc)
+
+    async def _close_exit_stack(self) -> BaseException | None:
+        try:
+            await self.exit_stack.aclose()
+        except Exception as exc:  # as above
+            self._hook_errors.append(exc)
+        errors = self._hook_errors
+        if len(errors) > 1:
+            return ExceptionGroup(f"actor {self.uid!r} did not end well", errors)
+        return errors[0] if errors else None
+
+    async def _forget(self, hook_error: BaseException | None) -> None:
+        """The actor has ended: its uid is free, and those who care hear of it."""
+        self.close(cancel=True)
+        error = self.error or hook_error
+        kind: ExitKind = (
+            "killed" if self._killed else "failed" if error else "cancelled" if self._cancelled else "normal"
+        )
+        await self.runtime.forget(self)
+        self.state = State.ENDED
+        waiting, self._waiting = self._waiting, []
+        for slot in waiting:
+            slot.set(hook_error)
+        # An exception goes to whoever waits for it; only if nobody does, to the nursery.
+        unclaimed = self.error or (None if waiting else hook_error)
+        self.runtime.actor_ended(self, Exit(kind, error=error), unclaimed)
+        self.gone.set(None)
+
+
+def without_cancelled(exc: BaseException, cancelled: type[BaseException]) -> BaseException | None:
+    """An exception out of a nursery, as itself if it is the only one; None if all there is is a cancellation."""
+    if isinstance(exc, cancelled):
+        return None
+    if isinstance(exc, BaseExceptionGroup):
+        others = exc.split(cancelled)[1]
+        if others is not None and len(others.exceptions) == 1:
+            return others.exceptions[0]
+        return others
+    return exc

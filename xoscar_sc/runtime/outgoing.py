@@ -1,0 +1,176 @@
+"""A pool's way to actors, its own and others': from a reference's method to its value.
+
+To an actor of another pool: the arguments are encoded in the caller's task, the message goes over the channel to that
+pool, and the caller waits for the answer. To an actor of this pool nothing is encoded and nothing is copied: the message goes
+into its mailbox, or, if the actor is idle and the method cannot wait, is run on the spot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from xoscar_sc.events import CancelUnconfirmed
+from xoscar_sc.ipc import Answer, Channel, Segments
+from xoscar_sc.protocol import Call, Failed, Reply, Tell
+from xoscar_sc.runtime.cell import Cell, State
+from xoscar_sc.runtime.current import current_cell, current_chain
+from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable
+from xoscar_sc.serialize import dumps_batch, dumps_call, loads, rebuild
+
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.ref import ActorRef
+    from xoscar_sc.runtime.runtime import Runtime
+
+
+class Outgoing:
+    """See the top of this file."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    # Calls
+
+    async def send(
+        self, ref: ActorRef[Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a method, and wait for its value."""
+        address, uid, incarnation = ref.__target__
+        runtime = self._runtime
+        if address == runtime.address:
+            return await self._send_here(uid, incarnation, method, args, kwargs)
+        channel = runtime.peers.get(address) or await runtime.peers.connect(address)
+        segments: list[memoryview] = []
+        body = dumps_call(args, kwargs, segments)
+        left = runtime.loop.seconds_left()
+        call = Call(0, uid, incarnation, method, body, left, current_chain.get())
+        return await self._request(channel, address, call, segments)
+
+    async def batch(self, ref: ActorRef[Any], method: str, calls: list[Arguments]) -> Any:
+        """Call a method many times by one message, and wait for the values."""
+        address, uid, incarnation = ref.__target__
+        runtime = self._runtime
+        left = runtime.loop.seconds_left()
+        if address == runtime.address:
+            cell = runtime.cell(uid, incarnation)
+            work = LocalWork(cell, method, calls, runtime.loop.slot(), current_chain.get(), left, batch=True)
+            return await self._wait_here(work)
+        channel = runtime.peers.get(address) or await runtime.peers.connect(address)
+        segments: list[memoryview] = []
+        body = dumps_batch(calls, segments)
+        call = Call(0, uid, incarnation, method, body, left, current_chain.get(), batch=True)
+        return await self._request(channel, address, call, segments)
+
+    async def _request(self, channel: Channel, address: str, call: Call, segments: list[memoryview]) -> Any:
+        answer: Answer
+        more: Segments
+        grace = self._runtime.timeouts.cancel
+        answer, more = await channel.request(
+            call, segments, grace, lambda: self._unconfirmed(call.uid, call.method, address)
+        )
+        if isinstance(answer, Reply):
+            return loads(answer.body, more)
+        if isinstance(answer, Failed):
+            raise rebuild(answer.failure)
+        return await self._deadline_passed(call.method)
+
+    async def _deadline_passed(self, method: str) -> Any:
+        """The callee has seen our deadline pass; ours is bound to be here in a moment."""
+        left = self._runtime.loop.seconds_left()
+        if left is not None:
+            await anyio.sleep(left)
+            await anyio.lowlevel.checkpoint()
+        raise TimeoutError(f"{method}() was cancelled by the deadline that it was called with")
+
+    def _unconfirmed(self, uid: str, method: str, address: str) -> None:
+        self._runtime.emit(CancelUnconfirmed(uid, method, address, self._runtime.timeouts.cancel))
+
+    # Tells
+
+    async def tell(
+        self, ref: ActorRef[Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Send a message that has no answer."""
+        address, uid, incarnation = ref.__target__
+        runtime = self._runtime
+        if address == runtime.address:
+            await runtime.loop.breathe()
+            cell = runtime.cell(uid, incarnation)
+            cell.accept(LocalWork(cell, method, (args, kwargs), None, (), None, batch=False))
+            return
+        channel = runtime.peers.get(address) or await runtime.peers.connect(address)
+        segments: list[memoryview] = []
+        body = dumps_call(args, kwargs, segments)
+        await channel.wait_room()
+        await runtime.loop.breathe()
+        if channel.closed:
+            channel = await runtime.peers.connect(address)
+        channel.post(Tell(uid, incarnation, method, body), segments, key=uid)
+
+    # In this pool
+
+    async def _send_here(
+        self, uid: str, incarnation: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        runtime = self._runtime
+        await runtime.loop.breathe()
+        cell = runtime.cell(uid, incarnation)
+        known = cell.methods.get(method)
+        chain = current_chain.get()
+        if known is None or not known.at_once or cell.running or cell.state is not State.ALIVE:
+            left = runtime.loop.seconds_left()
+            slot = runtime.loop.slot()
+            return await self._wait_here(
+                LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
+            )
+        value = runtime.loop.fresh_context().run(_call, cell, method, args, kwargs, chain)
+        if is_awaitable(value):
+            known.at_once = False
+            left = runtime.loop.seconds_left()
+            return await self._wait_here(
+                LocalRest(cell, method, value, runtime.loop.slot(), chain, left, batch=False)
+            )
+        return value
+
+    async def _wait_here(self, work: LocalWork) -> Any:
+        loop = self._runtime.loop
+        slot = work.slot
+        assert slot is not None
+        work.cell.accept(work)
+        try:
+            await slot.wait()
+        except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
+            work.cancel()
+            try:
+                await loop.run_shielded(lambda: self._wait_cancelled(work))
+            finally:
+                if not slot.filled:
+                    self._unconfirmed(work.cell.uid, work.method, self._runtime.address)
+            if not (isinstance(exc, loop.cancelled) and slot.filled and slot.value[0] is False):
+                raise
+        succeeded, value = slot.value
+        if succeeded:
+            return value
+        if succeeded is None:
+            return await self._deadline_passed(work.method)
+        raise value
+
+    async def _wait_cancelled(self, work: LocalWork) -> None:
+        assert work.slot is not None
+        with anyio.move_on_after(self._runtime.timeouts.cancel):
+            await work.slot.wait()
+
+
+def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], chain: Any) -> Any:
+    """Call a method that ends in its first step, whether it is a coroutine function or not."""
+    current_cell.set(cell)
+    current_chain.set((*chain, (cell.uid, method)))
+    value = cell.function(method)(*args, **kwargs)
+    if hasattr(value, "cr_frame") and cell.methods[method].coroutine:
+        try:
+            value.send(None)
+        except StopIteration as stop:
+            return stop.value
+    return value
+

@@ -1,0 +1,215 @@
+"""The channels of a pool to others, by address: the parent's and the children's, and siblings' when first needed.
+
+A sibling is connected by a task of its own, so that one that is slow to answer delays those who call it, and nobody else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from xoscar_sc.errors import AuthenticationError, ConnectionLost, PoolDied, ProtocolError
+from xoscar_sc.events import ConnectionRefused
+from xoscar_sc.ipc import Channel, Listener, check_peer, connect
+from xoscar_sc.launch import ProcessExit
+from xoscar_sc.protocol import Hello, UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from xoscar_sc.loop import Slot
+    from xoscar_sc.runtime.runtime import Runtime
+
+
+class Peers:
+    """The channels of one pool."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._channels: dict[str, Channel] = {}
+        self._dialling: dict[str, list[Slot]] = {}
+        self._strangers: set[Channel] = set()
+        """Connections that have been accepted, and have not said yet who they are; and second ones of a peer."""
+        self._listener: Listener | None = None
+        self.get = self._channels.get
+        """The channel to an address, if there is one."""
+
+    def listen(self) -> None:
+        """Let siblings in.
+
+        Raises:
+            OSError: the address is taken, or the directory cannot be written.
+        """
+        address = parse_address(self._runtime.address)
+        assert isinstance(address, UnixAddress)
+        self._listener = Listener(self._runtime.loop, address.path, self._accept, self._trouble)
+
+    def open(self, sock: socket.socket) -> Channel:
+        """A channel over a connected socket; it is this pool's in every respect but the table."""
+        runtime = self._runtime
+        return Channel(runtime.loop, sock, runtime.greeting(), runtime.receive, self._lost)
+
+    def add(self, address: str, channel: Channel) -> None:
+        """Reach ``address`` over this channel."""
+        self._channels[address] = channel
+
+    # Connecting
+
+    async def connect(self, address: str) -> Channel:
+        """The channel to an address, which is connected if it is not yet.
+
+        Raises:
+            PoolDied: the pool has ended.
+            ConnectionLost: it cannot be reached.
+            ValueError: this is no address.
+
+        Cancellation: the connection is made all the same.
+        """
+        channel = self._channels.get(address)
+        if channel is not None:
+            return channel
+        waiting = self._dialling.get(address)
+        if waiting is None:
+            waiting = self._dialling[address] = []
+            self._runtime.loop.spawn(self._dial, address)
+        slot = self._runtime.loop.slot()
+        waiting.append(slot)
+        channel = await slot.wait()
+        if isinstance(channel, Exception):
+            raise channel
+        assert channel is not None
+        return channel
+
+    async def _dial(self, address: str) -> None:
+        outcome: Callable[[], object]
+        try:
+            channel = await self._dial_once(address)
+            outcome = lambda: channel  # noqa: E731
+        except (OSError, AuthenticationError, ConnectionLost, ProtocolError, ValueError) as exc:
+            why = f"{address} cannot be reached: {exc}"
+            outcome, _ = await self.obituary(address, why, maybe_executed=False)
+        for slot in self._dialling.pop(address):
+            slot.set(outcome())
+
+    async def _dial_once(self, address: str) -> Channel:
+        parsed = parse_address(address)
+        if not isinstance(parsed, UnixAddress):
+            raise ConnectionLost(f"{address} belongs to another program")
+        with anyio.move_on_after(self._runtime.timeouts.greeting):
+            channel = self.open(await connect(parsed.path))
+            try:
+                await channel.wait_greeting()
+            except BaseException:
+                channel.close()
+                raise
+            return self._channels.setdefault(address, channel)
+        raise ConnectionLost(f"no answer within {self._runtime.timeouts.greeting} s")
+
+    # Being connected to
+
+    def _accept(self, sock: socket.socket) -> None:
+        try:
+            check_peer(sock)
+        except AuthenticationError as exc:
+            sock.close()
+            self._refused(str(exc))
+            return
+        channel = self.open(sock)
+        self._strangers.add(channel)
+        self._runtime.loop.spawn(self._meet, channel)
+
+    async def _meet(self, channel: Channel) -> None:
+        with anyio.move_on_after(self._runtime.timeouts.greeting) as scope:
+            try:
+                hello = await channel.wait_greeting()
+            except (ConnectionLost, ProtocolError) as exc:
+                self._refused(str(exc))
+                return
+            self._channels.setdefault(hello.address, channel)
+        if scope.cancelled_caught:
+            self._strangers.discard(channel)
+            channel.close()
+            self._refused("no greeting in time")
+
+    def _refused(self, reason: str) -> None:
+        self._runtime.emit(ConnectionRefused(self._runtime.address, reason))
+
+    def _trouble(self, exc: OSError) -> None:
+        self._refused(f"no connection can be accepted: {exc}")
+
+    # Losing
+
+    def _lost(self, channel: Channel, error: Exception | None) -> None:
+        self._strangers.discard(channel)
+        for work in list(channel.serving.values()):
+            work.cancel()
+        hello = channel.peer
+        if hello is None:
+            channel.fail(lambda: error or ConnectionLost("the peer went away before it said who it is"))
+            return
+        if self._channels.get(hello.address) is channel:
+            del self._channels[hello.address]
+        if error is not None:
+            self._refused(f"{hello.pool!r} was cut off: {error}")
+        if self._runtime.is_parent(hello.address):
+            channel.fail(lambda: ConnectionLost("the pool that started this one has gone"))
+            self._runtime.orphaned()
+        else:
+            self._runtime.loop.spawn(self._bury, channel, hello, error)
+
+    async def _bury(self, channel: Channel, hello: Hello, error: Exception | None) -> None:
+        why = f"the connection to pool {hello.pool!r} was lost" + (f": {error}" if error else "")
+        reason, known = await self.obituary(hello.address, why, pool=hello.pool, pid=hello.pid)
+        channel.fail(reason)
+        if not known:
+            self._runtime.unreachable(hello.address)
+
+    async def obituary(
+        self, address: str, otherwise: str, *, pool: str = "", pid: int = 0, maybe_executed: bool = True
+    ) -> tuple[Callable[[], Exception], bool]:
+        """What the calls to a pool end with that cannot be reached any more, and whether it is known to have ended."""
+        pool_id = Path(address).stem
+        found: ProcessExit | None = None
+        with anyio.move_on_after(self._runtime.timeouts.obituary):
+            found = await self._runtime.exit_of(pool_id)
+        if found is None:
+            return (lambda: ConnectionLost(otherwise)), False
+        return died(found, pool or pool_id, pid, maybe_executed=maybe_executed), True
+
+    # Closing
+
+    def stop_listening(self) -> None:
+        """Let nobody in any more."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def close(self) -> None:
+        """Close every channel."""
+        self.stop_listening()
+        for channel in [*self._channels.values(), *self._strangers]:
+            channel.flush()
+            channel.close()
+        self._channels.clear()
+        self._strangers.clear()
+
+
+def died(found: ProcessExit, pool: str, pid: int, *, maybe_executed: bool = True) -> Callable[[], PoolDied]:
+    """What tells of the end of a pool, made anew for each call that hears of it."""
+    tail = "".join(f"\n  {line}" for line in found.last_lines)
+    text = f"pool {pool!r} (pid {pid}) {found.describe()}" + (f"; its last lines were:{tail}" if tail else "")
+
+    def make() -> PoolDied:
+        return PoolDied(
+            text,
+            pool=pool,
+            pid=pid,
+            exit_code=found.exit_code,
+            signal=found.signal,
+            last_lines=found.last_lines,
+            maybe_executed=maybe_executed,
+        )
+
+    return make

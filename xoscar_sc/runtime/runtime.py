@@ -1,0 +1,332 @@
+"""One pool from the inside: what lives in this process, and who is around it.
+
+A runtime belongs to one event loop. It owns the actors of the pool; its peers own the channels, its outgoing side the way
+of a call, its launcher the processes. In the root program it is opened by the first nursery; in a pool it is all there is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from xoscar_sc.errors import ActorNotExist, ConnectionLost, LaunchError, PoolDied, XoscarError
+from xoscar_sc.events import ActorExited, Event, Exit, MessageDropped
+from xoscar_sc.ipc import Channel, Segments
+from xoscar_sc.launch import Launcher, ProcessExit
+from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.protocol import VERSION, AnyMessage, Call, Cancel, Failure, Hello, Notice, Tell
+from xoscar_sc.runtime.actor import StatelessActor
+from xoscar_sc.runtime.cell import Cell, Owner, State
+from xoscar_sc.runtime.control import Control
+from xoscar_sc.runtime.names import Names
+from xoscar_sc.runtime.outgoing import Outgoing
+from xoscar_sc.runtime.peers import Peers
+from xoscar_sc.runtime.ref import ActorRef
+from xoscar_sc.runtime.work import RemoteWork, post_failure
+from xoscar_sc.serialize import dumps, loads, rebuild, record
+from xoscar_sc.timeouts import Timeouts
+
+T = TypeVar("T")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a pool stands in its tree."""
+
+    tree: str
+    """Unique among the trees of this host."""
+    directory: str
+    """Of the tree's sockets."""
+    name: str
+    pool_id: str
+    """Unique in the tree."""
+    root: str
+    """The address of the root."""
+    parent: str = ""
+    """The address of the pool that started this one; empty at the root."""
+    nursery: int = 0
+    """Which of the parent's nurseries this pool belongs to."""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Where the pool can be reached."""
+        return f"unix://{self.directory}/{self.pool_id}.sock"
+
+
+class Listening(Protocol):
+    """What a nursery wants to hear."""
+
+    def happened(self, event: Event) -> None:
+        """Something happened."""
+
+    def unreachable(self, address: str) -> None:
+        """The connection to a pool was lost, and its process has not ended."""
+
+    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None) -> None:
+        """An actor of this nursery's ended; ``unclaimed`` is an exception that nobody has waited for."""
+
+    def interrupted(self, exc: BaseException) -> None:
+        """Something in this process wants it to end."""
+
+
+class Runtime:
+    """See the top of this file."""
+
+    def __init__(
+        self, loop: Loop, place: Place, timeouts: Timeouts, launch: Callable[[], Awaitable[Launcher]]
+    ) -> None:
+        self.loop = loop
+        self.place = place
+        self.timeouts = timeouts
+        self.address = place.address
+        self.names = Names()
+        self.peers = Peers(self)
+        self.outgoing = Outgoing(self)
+        self.control = Control(self)
+        self.open_launcher = launch
+        """Makes :attr:`launcher`, if it is not there yet."""
+        self.launcher: Launcher | None = None
+        self.nurseries: dict[int, Listening] = {}
+        self.stopping = loop.slot()
+        """Filled with the exit code, or None, when this pool is to end."""
+        self.cancelling = False
+        """What this pool does when it is to end is cancelled."""
+        self.closed = False
+        self._serials = itertools.count(1)
+        self._cells: dict[str, Cell] = {}
+        self._name_waiters: dict[str, list[Slot]] = {}
+        self._new_control()
+
+    def _new_control(self) -> None:
+        cell = Cell(self, Control, "", 0, None)
+        cell.instance = self.control
+        cell.state = State.ALIVE
+        self._cells[""] = cell
+
+    # Who it is
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the program that opened the tree."""
+        return not self.place.parent
+
+    def is_parent(self, address: str) -> bool:
+        """Whether the pool that started this one is at ``address``."""
+        return address == self.place.parent
+
+    def where(self) -> str:
+        """This pool, for the note of an exception."""
+        return f"in pool {self.place.name!r} (pid {os.getpid()})"
+
+    def greeting(self) -> Hello:
+        """What this pool says first on a connection."""
+        return Hello(VERSION, self.place.tree, self.address, self.place.name, os.getpid())
+
+    def serial(self) -> int:
+        """A number that no other call has given."""
+        return next(self._serials)
+
+    # Messages
+
+    def receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
+        """Act on what a peer asks for."""
+        if isinstance(message, (Call, Tell)):
+            try:
+                cell = self.cell(message.uid, message.incarnation)
+            except ActorNotExist as exc:
+                if isinstance(message, Call):
+                    post_failure(channel, message.id, exc, self.where())
+                else:
+                    self.dropped(message.uid, message.method, str(exc))
+            else:
+                cell.accept(RemoteWork(cell, message, segments, channel))
+        elif isinstance(message, Cancel):
+            work = channel.serving.get(message.id)
+            if work is not None:
+                work.cancel()
+        elif isinstance(message, Notice):
+            self._noticed(message, segments)
+
+    async def ask(self, address: str, method: str, *args: Any) -> Any:
+        """Call the control of the pool at ``address``."""
+        return await self.outgoing.send(ActorRef(address, ""), method, args, {})
+
+    # Actors
+
+    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None) -> Cell:
+        """A place for an actor that is about to be made."""
+        if self.stopping.filled:
+            raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
+        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner)
+        return cell
+
+    def cell(self, uid: str, incarnation: int) -> Cell:
+        """The actor of this pool.
+
+        Raises:
+            ActorNotExist: there is none, or not this one any more.
+        """
+        cell = self._cells.get(uid)
+        if cell is None or (incarnation and cell.incarnation != incarnation):
+            raise ActorNotExist(f"there is no actor {uid!r} {self.where()}" + (", any more" if incarnation else ""))
+        return cell
+
+    async def end_actor(self, ref: ActorRef[Any], how: str) -> None:
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        address, uid, incarnation = ref.__target__
+        await self.ask(address, "end_actor", uid, incarnation, how)
+
+    async def is_alive(self, ref: ActorRef[Any]) -> bool:
+        """Whether an actor takes messages, wherever it lives."""
+        address, uid, incarnation = ref.__target__
+        try:
+            return bool(await self.ask(address, "is_alive", uid, incarnation))
+        except (PoolDied, ConnectionLost):
+            return False
+
+    async def forget(self, cell: Cell) -> None:
+        """An actor of this pool has ended: its uid is free."""
+        if self._cells.get(cell.uid) is cell:
+            del self._cells[cell.uid]
+        if not self.stopping.filled:
+            try:
+                await self.at_root("release", cell.uid, self.address)
+            except (ConnectionLost, PoolDied):  # then the tree has ended, and the table with it
+                pass
+
+    def actor_ended(self, cell: Cell, exit_: Exit, unclaimed: BaseException | None) -> None:
+        """An actor of this pool has ended: tell its nursery."""
+        if cell.owner is not None:
+            self._tell_owner(cell.owner, ActorExited(cell.uid, self.place.name, exit_), unclaimed)
+
+    def _tell_owner(self, owner: Owner, event: ActorExited, unclaimed: BaseException | None) -> None:
+        if owner.address == self.address:
+            nursery = self.nurseries.get(owner.nursery)
+            if nursery is not None:
+                nursery.actor_ended(event, unclaimed)
+            return
+        channel = self.peers.get(owner.address)
+        if channel is None:
+            return
+        error = event.exit.error
+        where = f"actor {event.uid!r} {self.where()}"
+        failure = None if error is None else record(error, where=where)
+        event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=None))
+        channel.post(Notice(owner.nursery, dumps((event, failure, unclaimed is not None))))
+
+    # Names
+
+    async def at_root(self, method: str, *args: Any) -> Any:
+        """Call the control of the root, which keeps the names."""
+        if self.is_root:
+            value = getattr(self.control, method)(*args)
+            return await value if hasattr(value, "__await__") else value
+        return await self.ask(self.place.root, method, *args)
+
+    def bind_name(self, uid: str, address: str, incarnation: int) -> None:
+        """An actor is ready: those who wait for it hear of it."""
+        self.names.bind(uid, address, incarnation)
+        for slot in self._name_waiters.pop(uid, ()):
+            slot.set(None)
+
+    async def find_name(self, uid: str, *, wait: bool) -> tuple[str, int] | None:
+        """Where an actor of the tree is; None if there is none, unless it is to be waited for."""
+        while (found := self.names.find(uid)) is None and wait:
+            slot = self.loop.slot()
+            waiters = self._name_waiters.setdefault(uid, [])
+            waiters.append(slot)
+            try:
+                await slot.wait()
+            finally:
+                if not slot.filled:
+                    waiters.remove(slot)
+                    if not waiters:
+                        del self._name_waiters[uid]
+        return found
+
+    # Events
+
+    def emit(self, event: Event) -> None:
+        """Tell this pool's nurseries, and those above, that something happened."""
+        for nursery in list(self.nurseries.values()):
+            nursery.happened(event)
+        channel = None if self.is_root else self.peers.get(self.place.parent)
+        if channel is not None:
+            channel.post(Notice(self.place.nursery, dumps((event, None, False))))
+
+    def dropped(self, uid: str, method: str, reason: str) -> None:
+        """A message that nobody waits for will not be executed."""
+        self.emit(MessageDropped(uid, method, reason))
+
+    def _noticed(self, message: Notice, segments: Segments) -> None:
+        event, failure, unclaimed = self._read_notice(message, segments)
+        nursery = self.nurseries.get(message.nursery)
+        if isinstance(event, ActorExited):
+            error = None if failure is None else rebuild(failure)
+            event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=error))
+            if nursery is not None:
+                nursery.actor_ended(event, error if unclaimed else None)
+        else:
+            self.emit(event)
+
+    def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool]:
+        value: Any = loads(message.body, segments)
+        return value
+
+    # Processes
+
+    async def exit_of(self, pool_id: str) -> ProcessExit | None:
+        """How a pool of the tree ended, once it has; None if that cannot be known."""
+        if self.launcher is None:
+            return None
+        try:
+            return await self.launcher.exit_of(pool_id)
+        except LaunchError:
+            return None
+
+    def unreachable(self, address: str) -> None:
+        """The connection to a pool was lost, and nothing is known of its end."""
+        for nursery in list(self.nurseries.values()):
+            nursery.unreachable(address)
+
+    # The end
+
+    def exit_with(self, exc: BaseException) -> None:
+        """Code of the user's wants the process to end."""
+        if self.is_root:
+            for nursery in list(self.nurseries.values()):
+                nursery.interrupted(exc)
+        else:
+            code = exc.code if isinstance(exc, SystemExit) else 130
+            self.stopping.set(code)
+
+    def stop(self, *, cancel: bool) -> None:
+        """End this pool; ``cancel``: what it does now is cancelled."""
+        self.cancelling = cancel
+        self.stopping.set(0)
+
+    def orphaned(self) -> None:
+        """The pool that started this one has gone: nothing here has a reason to live."""
+        os.killpg(0, 9)
+
+    async def end_actors(self, *, cancel: bool) -> None:
+        """End what lives here, newest first. What goes wrong with an actor, its nursery hears."""
+        cells = sorted((cell for cell in self._cells.values() if cell.uid), key=_age, reverse=True)
+        if cancel:
+            for work in list(self._cells[""].running):
+                work.cancel()
+            for cell in cells:
+                cell.close(cancel=True)
+        for cell in cells:
+            cell.end(drain=not cancel, cancel=cancel)
+            await cell.gone.wait()
+
+
+def _age(cell: Cell) -> int:
+    return cell.incarnation
+
+

@@ -1,0 +1,304 @@
+"""One message with an actor: from its arrival to its answer.
+
+A work is made when a message arrives, waits in the actor's mailbox, runs as a turn of the loop, and answers exactly
+once. Where the message came from, and where the answer goes, is what its two kinds differ in: :class:`RemoteWork` has
+a channel, :class:`LocalWork` a slot of a task in this process.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from xoscar_sc.errors import ActorDied, FrameTooLarge, SerializationError
+from xoscar_sc.ipc import Channel, Segments
+from xoscar_sc.loop import Scope, Slot
+from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Reply, Tell
+from xoscar_sc.runtime.current import current_cell, current_chain
+from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
+
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.cell import Cell
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+Chain: TypeAlias = tuple[tuple[str, str], ...]
+
+
+class Stage(enum.Enum):
+    """How far a work has come."""
+
+    QUEUED = enum.auto()
+    RUNNING = enum.auto()
+    ANSWERED = enum.auto()
+
+
+def is_awaitable(value: object) -> bool:
+    """Whether a value has to be awaited to get the real one."""
+    return value.__class__ is CoroutineType or hasattr(value.__class__, "__await__")
+
+
+class Work:
+    """See the top of this file. Invariant: ``cell.finished`` is called once for each work that was started."""
+
+    __slots__ = ("batch", "cell", "chain", "deadline", "method", "scope", "stage")
+
+    def __init__(self, cell: Cell, method: str, chain: Chain, timeout: float | None, batch: bool) -> None:
+        self.cell = cell
+        self.method = method
+        self.chain = chain
+        self.batch = batch
+        self.deadline = None if timeout is None else cell.runtime.loop.now() + timeout
+        self.scope: Scope | None = None
+        self.stage = Stage.QUEUED
+
+    # What the two kinds differ in
+
+    def arguments(self) -> Arguments:
+        """The call's arguments."""
+        raise NotImplementedError
+
+    def batch_arguments(self) -> list[Arguments]:
+        """The arguments of each call of a batch."""
+        raise NotImplementedError
+
+    def answer_value(self, value: object) -> None:
+        """Answer with a value; raises :exc:`SerializationError` if it cannot be sent, and has not answered then."""
+        raise NotImplementedError
+
+    def answer_error(self, exc: BaseException) -> None:
+        """Answer with an exception; if nobody waits, it is the actor's failure."""
+        raise NotImplementedError
+
+    def answer_cancelled(self) -> None:
+        """Answer that the call was cancelled."""
+        raise NotImplementedError
+
+    # Running
+
+    def start(self, scope: Scope) -> Coroutine[Any, Any, None] | None:
+        """Begin, as a turn of the loop."""
+        cell = self.cell
+        if self.stage is not Stage.QUEUED:
+            cell.finished(self)
+            return None
+        self.stage = Stage.RUNNING
+        if self.deadline is not None:
+            if self.deadline <= cell.runtime.loop.now():
+                self.stage = Stage.ANSWERED
+                self.answer_cancelled()
+                cell.finished(self)
+                return None
+            scope.deadline = self.deadline
+        self.scope = scope
+        current_cell.set(cell if cell.uid else None)
+        current_chain.set((*self.chain, (cell.uid, self.method)))
+        try:
+            value = self.begin()
+        except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
+            self._raised(exc)
+            cell.finished(self)
+            return None
+        if is_awaitable(value):
+            return self._finish(value)
+        self._returned(value)
+        cell.finished(self)
+        return None
+
+    def begin(self) -> Any:
+        """Call the method: its value, or an awaitable that gives it."""
+        if self.batch:
+            return self._run_batch(self.batch_arguments())
+        args, kwargs = self.arguments()
+        return self.cell.function(self.method)(*args, **kwargs)
+
+    async def _finish(self, rest: Any) -> None:
+        cancelled = self.cell.runtime.loop.cancelled
+        try:
+            value = await rest
+        except cancelled as exc:
+            self._cancelled(exc)
+        except BaseExceptionGroup as exc:
+            others = exc.split(cancelled)[1]
+            if others is None:
+                self._cancelled(exc)
+            else:
+                self._raised(exc)
+        except BaseException as exc:  # as above
+            self._raised(exc)
+        else:
+            self._returned(value)
+        self.cell.finished(self)
+
+    async def _run_batch(self, calls: list[Arguments]) -> list[Any]:
+        cell = self.cell
+        batch = cell.batch_function(self.method)
+        if batch is not None:
+            values = batch([args for args, _ in calls], [kwargs for _, kwargs in calls])
+            if is_awaitable(values):
+                values = await values
+            if values is None:
+                return [None] * len(calls)
+            if len(values) != len(calls):
+                raise TypeError(
+                    f"the batch version of {self.method}() gave {len(values)} results for {len(calls)} calls"
+                )
+            return list(values)
+        function = cell.function(self.method)
+        results = []
+        for args, kwargs in calls:
+            value = function(*args, **kwargs)
+            results.append(await value if is_awaitable(value) else value)
+        return results
+
+    # Answering
+
+    def _returned(self, value: object) -> None:
+        if self.stage is Stage.ANSWERED:
+            return
+        self.stage = Stage.ANSWERED
+        try:
+            self.answer_value(value)
+        except SerializationError as exc:
+            self.answer_error(exc)
+
+    def _raised(self, exc: BaseException) -> None:
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            # The process ends, and that is what the caller will hear.
+            self.stage = Stage.ANSWERED
+            self.cell.runtime.exit_with(exc)
+        elif self.stage is not Stage.ANSWERED:
+            self.stage = Stage.ANSWERED
+            self.answer_error(exc)
+
+    def _cancelled(self, exc: BaseException) -> None:
+        if self.stage is Stage.ANSWERED:
+            return
+        self.stage = Stage.ANSWERED
+        if self.cell.ending:
+            self.answer_error(self.cell.died(maybe_executed=True))
+        elif self.scope is not None and self.scope.cancel_called:
+            self.answer_cancelled()
+        else:
+            self.answer_error(ActorDied(f"{self.method}() was cancelled from inside: {exc!r}", uid=self.cell.uid))
+
+    # Being cancelled
+
+    def cancel(self) -> None:
+        """Its caller no longer wants it: it never runs, or is cancelled."""
+        if self.stage is Stage.QUEUED:
+            self.stage = Stage.ANSWERED
+            self.answer_cancelled()
+        elif self.stage is Stage.RUNNING and self.scope is not None:
+            self.scope.cancel()
+
+    def refuse(self, exc: BaseException) -> None:
+        """It never runs, because of ``exc``."""
+        if self.stage is Stage.QUEUED:
+            self.stage = Stage.ANSWERED
+            self.answer_error(exc)
+
+
+class RemoteWork(Work):
+    """A message from another process."""
+
+    __slots__ = ("body", "channel", "id", "segments")
+
+    def __init__(self, cell: Cell, message: Call | Tell, segments: Segments, channel: Channel) -> None:
+        self.body = message.body
+        self.segments = segments
+        self.channel = channel
+        if isinstance(message, Call):
+            self.id: int | None = message.id
+            channel.serving[message.id] = self
+            super().__init__(cell, message.method, message.chain, message.timeout, message.batch)
+        else:
+            self.id = None
+            super().__init__(cell, message.method, (), None, message.batch)
+
+    def arguments(self) -> Arguments:
+        return loads_call(self.body, self.segments)
+
+    def batch_arguments(self) -> list[Arguments]:
+        return loads_batch(self.body, self.segments)
+
+    def answer_value(self, value: object) -> None:
+        if self.id is not None:
+            segments: list[memoryview] = []
+            body = dumps(value, segments)
+            self.channel.serving.pop(self.id, None)
+            self.channel.post(Reply(self.id, body), segments)
+
+    def answer_error(self, exc: BaseException) -> None:
+        if self.id is None:
+            self.cell.tell_failed(self.method, exc)
+        else:
+            self.channel.serving.pop(self.id, None)
+            post_failure(self.channel, self.id, exc, self.cell.where())
+
+    def answer_cancelled(self) -> None:
+        if self.id is not None:
+            self.channel.serving.pop(self.id, None)
+            self.channel.post(Cancelled(self.id))
+
+
+def post_failure(channel: Channel, call: int, exc: BaseException, where: str) -> None:
+    """Answer a call with an exception, in short if it is too large to be sent."""
+    failure = record(exc, where=where)
+    try:
+        channel.post(Failed(call, failure))
+    except FrameTooLarge:
+        text = f"{failure.text[:2000]} ... (shortened: the exception is too large to be sent)"
+        channel.post(Failed(call, Failure(failure.type_name, text, traceback=failure.traceback[-20000:])))
+
+
+class LocalWork(Work):
+    """A message from a task of this process; nothing is copied."""
+
+    __slots__ = ("_calls", "slot")
+
+    def __init__(
+        self,
+        cell: Cell,
+        method: str,
+        calls: Any,
+        slot: Slot | None,
+        chain: Chain,
+        timeout: float | None,
+        batch: bool,
+    ) -> None:
+        super().__init__(cell, method, chain, timeout, batch)
+        self._calls = calls
+        self.slot = slot
+
+    def arguments(self) -> Arguments:
+        return self._calls  # type: ignore[no-any-return]
+
+    def batch_arguments(self) -> list[Arguments]:
+        return self._calls  # type: ignore[no-any-return]
+
+    def answer_value(self, value: object) -> None:
+        if self.slot is not None:
+            self.slot.set((True, value))
+
+    def answer_error(self, exc: BaseException) -> None:
+        if self.slot is None:
+            self.cell.tell_failed(self.method, exc)
+        else:
+            self.slot.set((False, exc))
+
+    def answer_cancelled(self) -> None:
+        if self.slot is not None:
+            self.slot.set((None, None))
+
+
+
+
+class LocalRest(LocalWork):
+    """What is left to do of a message whose method has been called already, and gave an awaitable."""
+
+    __slots__ = ()
+
+    def begin(self) -> Any:
+        return self._calls

@@ -1,0 +1,12 @@
+"""Pools and their nurseries: who owns what, in which order things end, where errors go."""
+
+from __future__ import annotations
+
+from xoscar_sc.supervise.listeners import EventStream
+from xoscar_sc.supervise.nursery import PoolNursery
+from xoscar_sc.supervise.opening import open_pool_nursery
+from xoscar_sc.supervise.pool import Pool
+from xoscar_sc.supervise.spec import PoolSpec
+from xoscar_sc.supervise.tasks import PoolTask
+
+__all__ = ["EventStream", "Pool", "PoolNursery", "PoolSpec", "PoolTask", "open_pool_nursery"]

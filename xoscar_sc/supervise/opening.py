@@ -1,0 +1,168 @@
+"""The block of a pool nursery: how it is entered and left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from xoscar_sc.supervise.nursery import PoolNursery
+from xoscar_sc.supervise.outcome import combine
+from xoscar_sc.supervise.root import acquire, release
+from xoscar_sc.supervise.spec import PoolSpec, check_env, check_name, check_seconds, pool_specs
+from xoscar_sc.timeouts import Timeouts
+
+
+def open_pool_nursery(
+    pools: int | Sequence[PoolSpec] | None = None,
+    *,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    launcher: str = "local",
+    shutdown: float = 5.0,
+    loglevel: int | str | None = None,
+    timeouts: Timeouts | None = None,
+) -> AbstractAsyncContextManager[PoolNursery]:
+    """A block that owns processes, and the actors in them: ``async with open_pool_nursery() as n``.
+
+    Leaving it without an error waits for every function that it runs, empties mailboxes, ends actors and then pools,
+    newest first. Leaving it by an error or a cancellation cancels everything, gives it ``shutdown`` seconds, and kills it.
+    Either way no process is left.
+
+    Args:
+        pools: how many pools to open with, or a specification of each; with None they start when they are needed, up to
+            one for each usable CPU, and with 0 actors live in this process.
+        name: for people.
+        labels: one for each pool, for strategies to look for.
+        env: environment variables for the pools, on top of this process's.
+        launcher: ``"local"``: processes of this host.
+        shutdown: seconds from asking a pool to end until it is killed.
+        loglevel: of the root logger in the pools, as :func:`logging.basicConfig` takes it.
+        timeouts: other bounds; heeded by the first nursery of a program, whose pools inherit them.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; at once, nothing has been started.
+        LaunchError, RuntimeDirError: a pool could not be started, when the block is entered; nothing is left.
+        the exceptions of the block and of what it owns; a single one as itself, several as a group.
+
+    Cancellation: as for leaving by an error.
+    """
+    specs = pool_specs(pools, labels)
+    check_env(env)
+    check_seconds(shutdown, "shutdown")
+    if name is not None:
+        check_name(name, "name")
+    if launcher != "local":
+        raise ValueError(f"launcher= is {launcher!r}; there is 'local'")
+    if timeouts is not None and not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts= is {timeouts!r}; it is a Timeouts")
+    settings: dict[str, Any] = {
+        "name": name or "nursery",
+        "specs": specs,
+        "env": dict(env or {}),
+        "loglevel": loglevel,
+        "shutdown": float(shutdown),
+    }
+    return _Block(settings, timeouts or Timeouts())
+
+
+class _Block(AbstractAsyncContextManager[PoolNursery]):
+    """What ``async with`` drives."""
+
+    def __init__(self, settings: dict[str, Any], timeouts: Timeouts) -> None:
+        self._settings = settings
+        self._timeouts = timeouts
+        self._nursery: PoolNursery
+
+    async def __aenter__(self) -> PoolNursery:
+        runtime = await acquire(self._timeouts)
+        nursery = self._nursery = PoolNursery(runtime, **self._settings)
+        runtime.nurseries[nursery.id] = nursery
+        nursery.cancel_scope.__enter__()
+        try:
+            await _start_all(nursery, self._settings["specs"] or [])
+        except BaseException as exc:
+            final = await self._leave(exc)
+            if final is None or final is exc:
+                raise
+            _raise(final)
+        return nursery
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        final = await self._leave(exc)
+        if final is None:
+            return True
+        if final is exc:
+            return False
+        _raise(final)
+        raise AssertionError
+
+    async def _leave(self, exc: BaseException | None) -> BaseException | None:
+        """End everything; what is to be raised."""
+        nursery = self._nursery
+        runtime = nursery.runtime
+        loop = runtime.loop
+        if exc is None:
+            try:
+                await nursery.finish()
+            except BaseException as failure:  # a cancellation, mostly
+                exc = failure
+        exc = _leave_scope(nursery.cancel_scope, exc)
+        nursery.closed = True
+        try:
+            if exc is not None or nursery.cancel_scope.cancel_called:
+                await loop.run_shielded(nursery.cancel)
+        except BaseException as impatience:  # a second Ctrl-C: no more waiting
+            nursery.kill()
+            await loop.run_shielded(nursery.cancel)
+            exc = exc or impatience
+        finally:
+            nursery.kill()
+            del runtime.nurseries[nursery.id]
+            nursery.end_listening()
+            await loop.run_shielded(partial(release, runtime))
+        return combine(
+            exc,
+            nursery.failures,
+            frozenset(nursery.failed_actors),
+            loop.cancelled,
+            filters_groups=loop.filters_groups,
+        )
+
+
+async def _start_all(nursery: PoolNursery, specs: Sequence[PoolSpec]) -> None:
+    """Start the pools that a nursery opens with, at the same time."""
+    if not specs:
+        return
+    try:
+        async with anyio.create_task_group() as group:
+            for spec in specs:
+                group.start_soon(nursery.start, spec)
+    except BaseExceptionGroup as exc:
+        raise exc.exceptions[0] from None
+
+
+def _leave_scope(scope: anyio.CancelScope, exc: BaseException | None) -> BaseException | None:
+    """Leave a cancel scope with what its block raised; what it lets through."""
+    try:
+        swallowed = scope.__exit__(type(exc) if exc else None, exc, exc.__traceback__ if exc else None)
+    except BaseException as rest:  # a group without its cancellations
+        return rest
+    return None if swallowed else exc
+
+
+def _raise(exc: BaseException) -> None:
+    """Raise ``exc`` as it is, without what happened to be in hand as its context."""
+    context = exc.__context__
+    try:
+        raise exc
+    finally:
+        exc.__context__ = context
+        del exc, context

@@ -1,0 +1,135 @@
+"""One pool from the outside: a process that a nursery has started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from xoscar_sc.errors import ConnectionLost, PoolDied
+from xoscar_sc.events import Exit, ExitKind
+from xoscar_sc.launch import ProcessExit
+from xoscar_sc.runtime import ActorRef, died
+from xoscar_sc.supervise.spec import check_callable, check_seconds
+
+if TYPE_CHECKING:
+    from xoscar_sc.supervise.nursery import PoolNursery
+    from xoscar_sc.supervise.spec import PoolSpec
+    from xoscar_sc.supervise.start import Started
+
+T = TypeVar("T")
+
+
+class Pool:
+    """A process of a nursery's, which runs trio and has actors in it.
+
+    Attributes:
+        name: unique in its nursery.
+        address: where it is reached.
+        pid: its process id.
+        labels: what strategies look for.
+        cpus: the CPUs it may run on; None for all that its parent may.
+        gpus: the cards it is bound to.
+    """
+
+    def __init__(self, nursery: PoolNursery, started: Started, spec: PoolSpec) -> None:
+        place = started.place
+        self._nursery = nursery
+        self._process = started.process
+        self._channel = started.channel
+        self.name = place.name
+        self.address = place.address
+        self.pid = started.process.pid
+        self.labels = place.labels
+        self.cpus = None if spec.cpus is None else tuple(spec.cpus)
+        self.gpus: tuple[str, ...] = ()
+        self.load = 0
+        """Actors, and functions that are running."""
+        self.asked = False
+        """Somebody wants it to end: its end is no error."""
+        self.exit: Exit | None = None
+        """How it ended; None while it runs."""
+
+    async def run(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run a sync or async function in this pool, and wait for what it returns. A sync one blocks the pool.
+
+        Raises:
+            the function's own exception.
+            PoolDied: the pool ended first.
+            SerializationError: the function, an argument or the value cannot be sent.
+
+        Cancellation: the function is cancelled at its next checkpoint, and waited for, as a method is.
+        """
+        check_callable(fn)
+        runtime = self._nursery.runtime
+        self.load += 1
+        try:
+            return await runtime.ask(self.address, "run", fn, args, {})
+        finally:
+            self.load -= 1
+
+    async def create_actor(self, cls: type[T], /, *args: Any, uid: str | None = None, **kwargs: Any) -> ActorRef[T]:
+        """Create an actor in this pool; see :meth:`PoolNursery.create_actor`."""
+        return await self._nursery.create_actor(cls, *args, uid=uid, pool=self, **kwargs)
+
+    async def stop(self, grace: float | None = None) -> Exit:
+        """Ask this pool to end, and kill it if it does not.
+
+        Messages in hand are completed, and those in mailboxes; then its actors end, newest first.
+
+        Args:
+            grace: seconds between asking and killing; the nursery's ``shutdown`` by default.
+
+        Cancellation: the pool goes on stopping; the nursery that owns it still waits for it.
+        """
+        if grace is not None:
+            check_seconds(grace, "grace")
+        return await self.end(cancel=False, grace=self._nursery.shutdown if grace is None else grace)
+
+    async def end(self, *, cancel: bool, grace: float) -> Exit:
+        """As :meth:`stop`; ``cancel``: what the pool does now is cancelled, and its mailboxes are not emptied."""
+        self.asked = True
+        with anyio.move_on_after(grace):
+            try:
+                await self._nursery.runtime.ask(self.address, "stop", cancel)
+            except (PoolDied, ConnectionLost):  # it is ending already
+                pass
+            await self._process.wait()
+        if self.exit is None:
+            self.kill()
+        return await self.wait()
+
+    def kill(self) -> None:
+        """Kill this pool's process, and the processes that it has started, at once."""
+        self.asked = True
+        self._process.kill()
+
+    async def wait(self) -> Exit:
+        """Wait until the process has ended, and say how.
+
+        Cancellation: leaves everything as it is.
+        """
+        found = await self._process.wait()
+        if self.exit is None:
+            self.exit = exit_of(found)
+        return self.exit
+
+    async def watch(self) -> None:
+        """Wait for the end, and tell everybody whom it concerns: those who wait for answers first."""
+        found = await self._process.wait()
+        self.exit = exit_of(found)
+        self._channel.drain()
+        reason = died(found, self.name, self.pid)
+        self._channel.fail(reason)
+        self._nursery.pool_ended(self, None if self.asked else reason())
+
+    def __repr__(self) -> str:
+        state = "" if self.exit is None else f", {self.exit.kind}"
+        return f"<Pool {self.name!r} (pid {self.pid}{state})>"
+
+
+def exit_of(found: ProcessExit) -> Exit:
+    """How a pool ended, as an event says it."""
+    kind: ExitKind = "killed" if found.signal is not None else "normal" if found.exit_code == 0 else "failed"
+    return Exit(kind, exit_code=found.exit_code, signal=found.signal)
