@@ -19,7 +19,9 @@ async def main() -> None:
         counter = await n.create_actor(Counter, 10, uid="counter")
         print(await counter.add(5))  # send: runs there, the answer comes back
         await counter.add.tell(1)  # tell: accepted there, nobody waits for the answer
-        print(await counter.add.batch(counter.add.delay(1), counter.add.delay(2)))  # batch: one message, many calls
+        print(
+            await counter.add.batch(counter.add.delay(1), counter.add.delay(2))
+        )  # batch: one message, many calls
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from xoscar_sc import errors, events, strategy
 from xoscar_sc.errors import *  # noqa: F403
-from xoscar_sc.errors import __all__ as _errors
 from xoscar_sc.events import Exit
 from xoscar_sc.runtime import (
     Actor,
@@ -52,5 +51,5 @@ __all__ = [
     "open_pool_nursery",
     "strategy",
     "wait_for_actor",
-    *_errors,
 ]
+__all__ += errors.__all__

@@ -1,8 +1,8 @@
 """Where a new actor goes: allocation strategies.
 
-A strategy is a value with one pure method: it sees the pools as they are, and gives the one to use. One of your own needs
-nothing but that method. Whatever is random or counted comes with the request, so that the same question always gets the
-same answer.
+A strategy is a value with one pure method: it sees the pools as they are, and gives the one to use. One of your own
+needs nothing but that method. Whatever is random or counted comes with the request, so that the same question always
+gets the same answer.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class ProcessIndex:
     def choose(self, pools: Sequence[PoolView], request: Request) -> PoolView:
         """See :class:`Strategy`."""
         if not 0 <= self.index < len(pools):
-            raise NoIdleSlot(f"there is no pool of index {self.index}: there are {len(pools)}, the main one included")
+            raise NoIdleSlot(
+                f"there is no pool of index {self.index}: there are {len(pools)}, the main one included"
+            )
         return pools[self.index]
 
 

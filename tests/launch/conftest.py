@@ -92,15 +92,24 @@ async def gone(pid: int, within: float = 2.0) -> None:
             await trio.sleep(0.001)
 
 
+def state(pid: int) -> list[str]:
+    """State and parent of a process, and what else is in its ``stat`` behind its name."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return state(pid)[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
 def guardian_of(process: Process) -> int:
-    return int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(state(process.pid)[1])
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def descriptors(pid: int) -> int:

@@ -33,7 +33,8 @@ def spec(name: str, payload: bytes = b"", **changes: Any) -> ProcessSpec:
 
 def main(channel: socket.socket, guardian: socket.socket, payload: bytes) -> int:
     """Obey: every packet is Python source. The end of the channel ends the process."""
-    scope = {"guardian": guardian, "payload": payload, "say": lambda value: channel.send(json.dumps(value).encode())}
+    scope = {"channel": channel, "guardian": guardian, "payload": payload}
+    scope["say"] = lambda value: channel.send(json.dumps(value).encode())
     del payload
     channel.send(b"ready")
     while source := channel.recv(65536):

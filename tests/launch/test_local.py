@@ -8,12 +8,14 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
 
-from tests.launch.conftest import ENTRY, Start, guardian_of, is_gone, open_launcher, open_starter
+from tests.launch.conftest import ENTRY, Start, children, guardian_of, is_gone, open_launcher, open_starter, state
 from tests.launch.entries import spec
 from xoscar_sc.errors import LaunchError
 from xoscar_sc.launch import LocalLauncher, Method, ProcessExit
@@ -121,8 +123,8 @@ async def test_the_environment_is_exactly_what_was_asked_for(start: Start, metho
 
 async def test_variables_that_are_read_at_load_time_are_in_force_after_an_exec(start: Start) -> None:
     pool = await start(method="exec", env={**os.environ, "PYTHONHASHSEED": "7", "LD_BIND_NOW": "1"})
-    expected = os.popen(f"PYTHONHASHSEED=7 {sys.executable} -c 'print(hash(\"x\"))'").read()
-    assert await pool.ask("hash('x')") == int(expected)
+    command = [sys.executable, "-c", "print(hash('x'))"]
+    assert await pool.ask("hash('x')") == int(subprocess.check_output(command, env={"PYTHONHASHSEED": "7"}))
 
 
 async def test_the_time_zone_is_in_force(start: Start, method: Method) -> None:
@@ -131,7 +133,7 @@ async def test_the_time_zone_is_in_force(start: Start, method: Method) -> None:
 
 
 async def test_the_directory_and_the_import_path_are_what_was_asked_for(
-    start: Start, method: Method, tmp_path: object
+    start: Start, method: Method, tmp_path: Path
 ) -> None:
     path = (*sys.path, "/nowhere/in/particular")
     pool = await start(method=method, cwd=str(tmp_path), sys_path=path)
@@ -147,8 +149,7 @@ async def test_a_process_is_bound_to_its_cpus(start: Start, method: Method) -> N
 
 async def test_a_process_has_its_name(start: Start, method: Method) -> None:
     pool = await start("a-name-that-is-too-long", method=method)
-    with open(f"/proc/{pool.process.pid}/comm") as file:
-        assert file.read() == "a-name-that-is-\n"
+    assert Path(f"/proc/{pool.process.pid}/comm").read_text() == "a-name-that-is-\n"
 
 
 async def test_a_process_starts_clean(start: Start, method: Method) -> None:
@@ -164,7 +165,7 @@ async def test_a_process_starts_clean(start: Start, method: Method) -> None:
     assert await pool.ask("threading.current_thread() is threading.main_thread()")
     # stdin, stdout, stderr, the channel, the connection, and the directory that is being listed
     assert await pool.ask("len(os.listdir('/proc/self/fd'))") == 6
-    assert not any(await pool.ask("[os.get_inheritable(int(f)) for f in os.listdir('/proc/self/fd')[3:5]]"))
+    assert await pool.ask("[os.get_inheritable(fd) for fd in (channel.fileno(), guardian.fileno())]") == [False, False]
     other = await start(method=method)
     assert await pool.ask("random.random()") != await other.ask("__import__('random').random()")
 
@@ -173,7 +174,7 @@ async def test_kill_ends_a_stopped_process(start: Start, method: Method) -> None
     pool = await start(method=method)
     await pool.do("import os; os.kill(os.getpid(), __import__('signal').SIGSTOP)")
     with trio.fail_after(5):
-        while open(f"/proc/{pool.process.pid}/stat").read().rpartition(")")[2].split()[0] != "T":
+        while state(pool.process.pid)[0] != "T":
             await trio.sleep(0.001)
     pool.process.kill()
     pool.process.kill()
@@ -323,8 +324,7 @@ async def test_a_cancelled_start_leaves_no_process(method: Method, checkpoints: 
         assert theirs.fileno() == -1
         async with open_starter(launcher) as start:
             pool = await start()
-            children = open(f"/proc/{(g := guardian_of(pool.process))}/task/{g}/children").read().split()
-            assert children == [str(pool.process.pid)]
+            assert children(guardian_of(pool.process)) == [pool.process.pid]
 
 
 async def test_a_start_cancelled_at_any_moment_leaves_no_process(launcher: LocalLauncher, start: Start, method: Method) -> None:
@@ -339,7 +339,7 @@ async def test_a_start_cancelled_at_any_moment_leaves_no_process(launcher: Local
             with trio.CancelScope(shield=True):
                 await process.wait()
         cancelled += scope.cancelled_caught
-        assert open(f"/proc/{guardian}/task/{guardian}/children").read().split() == [str(first.process.pid)]
+        assert children(guardian) == [first.process.pid]
     assert cancelled > 0
 
 
@@ -361,9 +361,12 @@ def test_it_serves_asyncio_as_well() -> None:
                     task.cancel()
                     task.cancel()
                     try:
-                        await (await task).wait()
+                        process = await task
                     except asyncio.CancelledError:
                         cancelled += 1
+                    else:
+                        process.kill()
+                        await process.wait()
             assert cancelled
             await launcher.aclose()
 

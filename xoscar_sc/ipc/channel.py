@@ -62,6 +62,7 @@ class Channel:
         receive: called with each message that is no answer, and its segments.
         lost: called once, when the peer has gone or has broken the protocol; the owner then calls :meth:`fail`, at
             once or when it knows why.
+        grace: seconds that a cancelled call is waited for.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Channel:
         greeting: Hello,
         receive: Callable[[Channel, AnyMessage, Segments], None],
         lost: Callable[[Channel, Exception | None], None],
+        grace: float,
     ) -> None:
         sock.setblocking(False)
         self._loop = loop
@@ -79,6 +81,7 @@ class Channel:
         self._greeting = greeting
         self._receive = receive
         self._lost = lost
+        self._grace = grace
         self._decoder = Decoder(max_frame=_GREETING, max_message=0)
         self._outbox = Outbox(loop, sock, self._write_failed)
         self._calls: dict[int, Slot] = {}
@@ -125,28 +128,35 @@ class Channel:
             await self._outbox.wait_room()
 
     async def request(
-        self, message: Call, segments: Sequence[memoryview], grace: float, unconfirmed: Callable[[], None]
+        self,
+        message: Call,
+        segments: Sequence[memoryview],
+        unconfirmed: Callable[[Call, str], None],
     ) -> tuple[Answer, Segments]:
         """Send a call, and wait for its answer.
 
         Raises:
             what :meth:`fail` was given: the channel was lost.
 
-        Cancellation: the peer is asked to cancel the call, and waited for, at most ``grace`` seconds; then
-        ``unconfirmed`` is called, and the answer will be ignored. An exception that the call raises while it is
-        being cancelled is raised here instead of the cancellation, as a local call would.
+        Cancellation: the peer is asked to cancel the call, and waited for, for at most the channel's ``grace``;
+        then ``unconfirmed`` is called with the call and the peer's address, and the answer will be ignored. An
+        exception that the call raises while it is being cancelled is raised here instead of the cancellation, as a
+        local call would.
         """
         if self._ended is not None:
             raise self._ended()
         calls = self._calls
         self._ids = message.id = self._ids + 1
         slot = calls[message.id] = self._loop.slot()
-        data, segments = _pack(message, segments)
+        if segments or len(message.body) > INLINE:
+            data, segments = _pack(message, segments)
+        else:
+            data = encode(message)
         self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
         try:
             await self._loop.wait_reading(slot, self._fd)
         except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
-            await self._withdraw(message, slot, grace, unconfirmed)
+            await self._withdraw(message, slot, unconfirmed)
             if not (isinstance(exc, self._loop.cancelled) and slot.filled and _failed(slot.value)):
                 raise
         answer = slot.value
@@ -154,18 +164,18 @@ class Channel:
             raise answer
         return cast("tuple[Answer, Segments]", answer)
 
-    async def _withdraw(self, message: Call, slot: Slot, grace: float, unconfirmed: Callable[[], None]) -> None:
+    async def _withdraw(self, message: Call, slot: Slot, unconfirmed: Callable[[Call, str], None]) -> None:
         if not slot.filled:
             self._outbox.put(encode(Cancel(message.id)), (), message.uid, now=True)
             try:
-                await self._loop.run_shielded(lambda: self._wait_cancelled(slot, grace))
+                await self._loop.run_shielded(lambda: self._wait_cancelled(slot))
             finally:
                 if not slot.filled:
                     self._calls.pop(message.id, None)
-                    unconfirmed()
+                    unconfirmed(message, "" if self.peer is None else self.peer.address)
 
-    async def _wait_cancelled(self, slot: Slot, grace: float) -> None:
-        with anyio.move_on_after(grace):
+    async def _wait_cancelled(self, slot: Slot) -> None:
+        with anyio.move_on_after(self._grace):
             await self._loop.wait_reading(slot, self._fd)
 
     # Receiving
@@ -202,16 +212,16 @@ class Channel:
 
     def _dispatch(self, message: AnyMessage, segments: Segments) -> None:
         if segments and isinstance(message, _WithBody) and not message.body:
-            message.body, segments = segments[0], segments[1:]
-        kind = message.__class__
+            message.body, segments = cast("bytes", segments[0]), segments[1:]
         if self.peer is None:
-            legal(self._state, kind)
-        if kind is Reply or kind is Failed or kind is Cancelled:
+            self._state = legal(self._state, type(message))
+        if isinstance(message, (Reply, Failed, Cancelled)):
             slot = self._calls.pop(message.id, None)
             if slot is not None:
                 slot.set((message, segments))
         elif isinstance(message, Hello):
-            self._state = legal(self._state, kind)
+            if self.peer is not None:
+                legal(self._state, Hello)
             self._greet(message)
         else:
             self._receive(self, message, segments)

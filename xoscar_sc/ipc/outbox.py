@@ -74,6 +74,9 @@ class Outbox:
             return
         if segments:
             self._start_transfer(message, segments, key)
+        elif now and not (self._small or self._rest or self._transfers):
+            self._write(frame(message))
+            return
         else:
             data = frame(message)
             self._small.append(data)
@@ -112,11 +115,11 @@ class Outbox:
                 data = small[0] if len(small) == 1 else b"".join(small)
                 small.clear()
                 self._gathered = 0
-                if not self._write([memoryview(data)], len(data)):
+                if not self._write(data):
                     return
             elif self._transfers:
                 views, size = self._next_piece()
-                if views and not self._write(views, size):
+                if views and not self._write_views(views, size):
                     return
             else:
                 break
@@ -156,18 +159,30 @@ class Outbox:
                 self._small.append(data)
                 self._gathered += len(data)
 
-    def _write(self, views: list[memoryview], size: int) -> bool:
+    def _write(self, data: bytes) -> bool:
         """Whether the socket took it all; if not, the rest is kept and the socket watched."""
         try:
-            sent = self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
-        except BlockingIOError:
-            sent = 0
+            sent = self._sock.send(data)
         except OSError as exc:
-            self.close()
-            self._loop.soon(partial(self._broken, exc))
-            return False
-        if sent == size:
-            return True
+            return self._not_sent(exc, [memoryview(data)])
+        return sent == len(data) or self._keep([memoryview(data)], sent)
+
+    def _write_views(self, views: list[memoryview], size: int) -> bool:
+        """As :meth:`_write`, for several one after the other."""
+        try:
+            sent = self._sock.sendmsg(views)
+        except OSError as exc:
+            return self._not_sent(exc, views)
+        return sent == size or self._keep(views, sent)
+
+    def _not_sent(self, exc: OSError, views: list[memoryview]) -> bool:
+        if isinstance(exc, BlockingIOError):
+            return self._keep(views, 0)
+        self.close()
+        self._loop.soon(partial(self._broken, exc))
+        return False
+
+    def _keep(self, views: list[memoryview], sent: int) -> bool:
         for view in views:
             if sent < len(view):
                 self._rest.append(view[sent:])
@@ -183,7 +198,7 @@ class Outbox:
             return
         if self._rest:
             views, self._rest = self._rest, []
-            if not self._write(views, sum(map(len, views))):
+            if not self._write_views(views, sum(map(len, views))):
                 return
         if self._waiters and self.waiting < HIGH_WATER:
             self._release()

@@ -1,8 +1,8 @@
 """The directory that holds a tree's sockets.
 
 ``$XSC_RUNTIME_DIR``, or ``xoscar-sc`` in the user's runtime directory, or a directory of the user's own in the
-temporary one, holds a directory for each tree. A tree's directory has a lock file, locked for as long as its root process
-lives, so that those of killed programs are known, and removed by the next program.
+temporary one, holds a directory for each tree. A tree's directory has a lock file, locked for as long as its root
+process lives, so that those of killed programs are known, and removed by the next program.
 """
 
 from __future__ import annotations

@@ -314,7 +314,7 @@ def _preload(root: socket.socket, entry: str) -> child.Entry:
         for module in PRELOAD:
             importlib.import_module(module)
         return child.load(entry)
-    except BaseException as exc:  # noqa: BLE001 - a module may raise anything, and the root is told of it
+    except BaseException as exc:
         lines = traceback.format_exc().splitlines()[-Tail.LINES :]
         reason = f"the guardian process cannot load {entry!r}: {type(exc).__name__}: {exc}"
         wire.send(root, wire.encode(wire.Refused(reason[:4096], tuple(line[:512] for line in lines))))
@@ -328,7 +328,7 @@ def _serve(root: socket.socket, parent: int) -> child.Job | None:
         guardian.serve()
     except child.Forked as forked:
         return forked.job
-    except Exception:  # noqa: BLE001 - a fault of ours: everything must end all the same
+    except Exception:
         traceback.print_exc()
     guardian.end()
     return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context
 from contextlib import AbstractAsyncContextManager
+from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")

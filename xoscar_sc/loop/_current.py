@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from xoscar_sc.loop._base import Loop
+
+if TYPE_CHECKING:
+    from xoscar_sc.loop._asyncio import AsyncioLoop
+    from xoscar_sc.loop._trio import TrioLoop
 
 
 def running_library() -> str:
@@ -30,7 +35,7 @@ async def open_loop() -> AsyncIterator[Loop]:
     if running_library() == "trio":
         from xoscar_sc.loop._trio import TrioLoop
 
-        loop = TrioLoop()
+        loop: TrioLoop | AsyncioLoop = TrioLoop()
     else:
         from xoscar_sc.loop._asyncio import AsyncioLoop
 

@@ -183,6 +183,7 @@ class TrioLoop:
     async def run_shielded(self, fn: Callable[[], Awaitable[T]]) -> T:
         with trio.CancelScope(shield=True):
             return await fn()
+        raise AssertionError("nobody cancels this scope")
 
     # Descriptors
 
@@ -219,13 +220,13 @@ class TrioLoop:
                 writable, watch.writable = watch.writable, None
                 writable()
                 self._attend(watch)
-            if events & ~select.EPOLLOUT:
+            if events & ~select.EPOLLOUT and self._watches.get(fd) is watch:
                 watch.readable()
 
     @enable_ki_protection
     async def wait_reading(self, slot: Slot, fd: int) -> Any:
-        watch = self._watches.get(fd)
-        if slot.filled or watch is None or watch.led:
+        watch, ready = self._watches.get(fd), slot.filled
+        if ready or watch is None or watch.led:
             return await slot.wait()
         watch.led = True
         if watch.mask & select.EPOLLIN:
@@ -234,12 +235,14 @@ class TrioLoop:
             while not slot.filled:
                 await trio.lowlevel.wait_readable(fd)
                 watch.readable()
+                if self._watches.get(fd) is not watch:
+                    break  # it was closed; the value will come otherwise
         except trio.ClosedResourceError:
             pass
         finally:
             watch.led = False
             self._left.append(watch)
-        return await slot.wait()
+        return slot.value if slot.filled else await slot.wait()
 
     # The end of a pass
 

@@ -62,7 +62,7 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
             raise ActorNotExist(f"there is no actor {uid!r} in the tree")
         return found
     ref: ActorRef[Any] = ActorRef(address, uid)
-    if not await runtime.is_alive(ref):
+    if not await runtime.is_alive(ref.__target__()):
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
     return ref
 

@@ -1,8 +1,9 @@
 """What surrounds an actor in its pool: its mailbox, its nursery, its beginning and its end.
 
 The actor's own task, :meth:`Cell.host`, holds the nursery. It makes the instance and calls the hooks; messages are
-turns of the loop (:mod:`xoscar_sc.runtime.work`). An end is asked for by :meth:`Cell.end`, as often as anybody likes, and
-each time at least as strongly as before; the host carries it out, and :meth:`Cell.wait_ended` tells how it went.
+turns of the loop (:mod:`xoscar_sc.runtime.work`). An end is asked for by :meth:`Cell.end`, as often as anybody
+likes, and each time at least as strongly as before; the host carries it out, and :meth:`Cell.wait_ended` tells how
+it went.
 """
 
 from __future__ import annotations
@@ -233,7 +234,9 @@ class Cell:
                 self.nursery.cancel_scope.cancel()
         except BaseException as exc:  # the constructor's, or that of a task in the nursery
             if created.filled and created.value is None:
-                self.fail(without_cancelled(exc, self.runtime.loop.cancelled) or self.died(maybe_executed=True))
+                self.fail(
+                    without_cancelled(exc, self.runtime.loop.cancelled) or self.died(maybe_executed=True)
+                )
         if created.filled and created.value is None and not self._finished_up and not self._killed:
             with anyio.CancelScope() as scope:
                 self._scopes.append(scope)

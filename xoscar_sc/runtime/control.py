@@ -78,7 +78,7 @@ class Control(StatelessActor):
         value = function(*args, **kwargs)
         return await value if is_awaitable(value) else value
 
-    def stop(self, cancel: bool) -> None:
+    def stop_pool(self, cancel: bool) -> None:
         """Begin to end this pool."""
         self._runtime.stop(cancel=cancel)
 

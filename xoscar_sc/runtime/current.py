@@ -53,4 +53,5 @@ def current_actor() -> StatelessActor:
     cell = current_cell.get()
     if cell is None:
         raise XoscarError("no actor's code is running here")
-    return cell.instance
+    actor: StatelessActor = cell.instance
+    return actor

@@ -1,8 +1,8 @@
 """A pool's way to actors, its own and others': from a reference's method to its value.
 
 To an actor of another pool: the arguments are encoded in the caller's task, the message goes over the channel to that
-pool, and the caller waits for the answer. To an actor of this pool nothing is encoded and nothing is copied: the message goes
-into its mailbox, or, if the actor is idle and the method cannot wait, is run on the spot.
+pool, and the caller waits for the answer. To an actor of this pool nothing is encoded and nothing is copied: the
+message goes into its mailbox, or, if the actor is idle and the method cannot wait, is run on the spot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from xoscar_sc.events import CancelUnconfirmed
-from xoscar_sc.ipc import Answer, Channel, Segments
+from xoscar_sc.ipc import Answer
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell, State
 from xoscar_sc.runtime.current import current_cell, current_chain
@@ -20,7 +20,7 @@ from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable
 from xoscar_sc.serialize import dumps_batch, dumps_call, loads, rebuild
 
 if TYPE_CHECKING:
-    from xoscar_sc.runtime.ref import ActorRef
+    from xoscar_sc.runtime.ref import Target
     from xoscar_sc.runtime.runtime import Runtime
 
 
@@ -32,48 +32,45 @@ class Outgoing:
 
     # Calls
 
-    async def send(
-        self, ref: ActorRef[Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def send(self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method, and wait for its value."""
-        address, uid, incarnation = ref.__target__
+        address = target.address
         runtime = self._runtime
         if address == runtime.address:
-            return await self._send_here(uid, incarnation, method, args, kwargs)
+            return await self._send_here(target, method, args, kwargs)
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_call(args, kwargs, segments)
         left = runtime.loop.seconds_left()
-        call = Call(0, uid, incarnation, method, body, left, current_chain.get())
-        return await self._request(channel, address, call, segments)
+        call = Call(0, target.uid, target.incarnation, method, body, left, current_chain.get())
+        answer, more = await channel.request(call, segments, self._unconfirmed)
+        if answer.__class__ is Reply:
+            return loads(answer.body, more)
+        return await self._no_value(answer, method)
 
-    async def batch(self, ref: ActorRef[Any], method: str, calls: list[Arguments]) -> Any:
+    async def batch(self, target: Target, method: str, calls: list[Arguments]) -> Any:
         """Call a method many times by one message, and wait for the values."""
-        address, uid, incarnation = ref.__target__
+        address = target.address
         runtime = self._runtime
         left = runtime.loop.seconds_left()
         if address == runtime.address:
-            cell = runtime.cell(uid, incarnation)
+            cell = runtime.cell(target.uid, target.incarnation)
             work = LocalWork(cell, method, calls, runtime.loop.slot(), current_chain.get(), left, batch=True)
             return await self._wait_here(work)
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_batch(calls, segments)
-        call = Call(0, uid, incarnation, method, body, left, current_chain.get(), batch=True)
-        return await self._request(channel, address, call, segments)
-
-    async def _request(self, channel: Channel, address: str, call: Call, segments: list[memoryview]) -> Any:
-        answer: Answer
-        more: Segments
-        grace = self._runtime.timeouts.cancel
-        answer, more = await channel.request(
-            call, segments, grace, lambda: self._unconfirmed(call.uid, call.method, address)
-        )
+        chain = current_chain.get()
+        call = Call(0, target.uid, target.incarnation, method, body, left, chain, batch=True)
+        answer, more = await channel.request(call, segments, self._unconfirmed)
         if isinstance(answer, Reply):
             return loads(answer.body, more)
+        return await self._no_value(answer, method)
+
+    async def _no_value(self, answer: Answer, method: str) -> Any:
         if isinstance(answer, Failed):
             raise rebuild(answer.failure)
-        return await self._deadline_passed(call.method)
+        return await self._deadline_passed(method)
 
     async def _deadline_passed(self, method: str) -> Any:
         """The callee has seen our deadline pass; ours is bound to be here in a moment."""
@@ -83,20 +80,19 @@ class Outgoing:
             await anyio.lowlevel.checkpoint()
         raise TimeoutError(f"{method}() was cancelled by the deadline that it was called with")
 
-    def _unconfirmed(self, uid: str, method: str, address: str) -> None:
-        self._runtime.emit(CancelUnconfirmed(uid, method, address, self._runtime.timeouts.cancel))
+    def _unconfirmed(self, call: Call, address: str) -> None:
+        seconds = self._runtime.timeouts.cancel
+        self._runtime.emit(CancelUnconfirmed(call.uid, call.method, address, seconds))
 
     # Tells
 
-    async def tell(
-        self, ref: ActorRef[Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    async def tell(self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Send a message that has no answer."""
-        address, uid, incarnation = ref.__target__
+        address = target.address
         runtime = self._runtime
         if address == runtime.address:
             await runtime.loop.breathe()
-            cell = runtime.cell(uid, incarnation)
+            cell = runtime.cell(target.uid, target.incarnation)
             cell.accept(LocalWork(cell, method, (args, kwargs), None, (), None, batch=False))
             return
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
@@ -106,16 +102,16 @@ class Outgoing:
         await runtime.loop.breathe()
         if channel.closed:
             channel = await runtime.peers.connect(address)
-        channel.post(Tell(uid, incarnation, method, body), segments, key=uid)
+        channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
 
     # In this pool
 
     async def _send_here(
-        self, uid: str, incarnation: int, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         runtime = self._runtime
         await runtime.loop.breathe()
-        cell = runtime.cell(uid, incarnation)
+        cell = runtime.cell(target.uid, target.incarnation)
         known = cell.methods.get(method)
         chain = current_chain.get()
         if known is None or not known.at_once or cell.running or cell.state is not State.ALIVE:
@@ -146,7 +142,9 @@ class Outgoing:
                 await loop.run_shielded(lambda: self._wait_cancelled(work))
             finally:
                 if not slot.filled:
-                    self._unconfirmed(work.cell.uid, work.method, self._runtime.address)
+                    here = self._runtime.address
+                    seconds = self._runtime.timeouts.cancel
+                    self._runtime.emit(CancelUnconfirmed(work.cell.uid, work.method, here, seconds))
             if not (isinstance(exc, loop.cancelled) and slot.filled and slot.value[0] is False):
                 raise
         succeeded, value = slot.value
@@ -173,4 +171,3 @@ def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
         except StopIteration as stop:
             return stop.value
     return value
-

@@ -1,6 +1,7 @@
 """The channels of a pool to others, by address: the parent's and the children's, and siblings' when first needed.
 
-A sibling is connected by a task of its own, so that one that is slow to answer delays those who call it, and nobody else.
+A sibling is connected by a task of its own, so that one that is slow to answer delays those who call it, and nobody
+else.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Peers:
     def open(self, sock: socket.socket) -> Channel:
         """A channel over a connected socket; it is this pool's in every respect but the table."""
         runtime = self._runtime
-        return Channel(runtime.loop, sock, runtime.greeting(), runtime.receive, self._lost)
+        grace = runtime.timeouts.cancel
+        return Channel(runtime.loop, sock, runtime.greeting(), runtime.receive, self._lost, grace)
 
     def add(self, address: str, channel: Channel) -> None:
         """Reach ``address`` over this channel."""
@@ -76,11 +78,10 @@ class Peers:
             self._runtime.loop.spawn(self._dial, address)
         slot = self._runtime.loop.slot()
         waiting.append(slot)
-        channel = await slot.wait()
-        if isinstance(channel, Exception):
-            raise channel
-        assert channel is not None
-        return channel
+        outcome: Channel | Exception = await slot.wait()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def _dial(self, address: str) -> None:
         outcome: Callable[[], object]

@@ -22,29 +22,53 @@ T = TypeVar("T", covariant=True)
 class Delayed:
     """A call that has been prepared for a batch."""
 
-    __slots__ = ("args", "kwargs", "method", "ref")
+    __slots__ = ("args", "kwargs", "method", "target")
 
-    def __init__(
-        self, ref: ActorRef[Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.ref = ref
+    def __init__(self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.target = target
         self.method = method
         self.args = args
         self.kwargs = kwargs
 
 
+class Target:
+    """Who a reference refers to, shared by the reference and its methods."""
+
+    __slots__ = ("_runtime", "address", "cls", "incarnation", "uid")
+
+    def __init__(self, address: str, uid: str, incarnation: int, cls: type[Any] | None) -> None:
+        self.address = address
+        self.uid = uid
+        self.incarnation = incarnation
+        """Which actor of that uid; 0 for whichever."""
+        self.cls = cls
+        """Its class, where that is known."""
+        self._runtime: Runtime | None = None
+
+    def runtime(self) -> Runtime:
+        """The runtime that the actor is reached through from here."""
+        runtime = self._runtime
+        if runtime is None or runtime.closed:
+            self._runtime = runtime = require_runtime()
+        return runtime
+
+    def __repr__(self) -> str:
+        kind = "" if self.cls is None else f"[{self.cls.__name__}]"
+        return f"ActorRef{kind}({self.uid!r} at {self.address})"
+
+
 class ActorMethod:
     """A method of an actor, wherever the actor lives. Calling it is the same as :meth:`send`."""
 
-    __slots__ = ("_name", "_ref")
+    __slots__ = ("_name", "_target")
 
-    def __init__(self, ref: ActorRef[Any], name: str) -> None:
-        self._ref = ref
+    def __init__(self, target: Target, name: str) -> None:
+        self._target = target
         self._name = name
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        ref = self._ref
-        return ref.__runtime__().outgoing.send(ref, self._name, args, kwargs)
+        target = self._target
+        return target.runtime().outgoing.send(target, self._name, args, kwargs)
 
     def send(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Call the method, and wait for its value.
@@ -58,8 +82,7 @@ class ActorMethod:
         Cancellation: the method is cancelled at its next checkpoint, and waited for, for at most
         ``Timeouts.cancel`` seconds; if it takes longer, a :class:`CancelUnconfirmed` event tells so.
         """
-        ref = self._ref
-        return ref.__runtime__().outgoing.send(ref, self._name, args, kwargs)
+        return self(*args, **kwargs)
 
     async def tell(self, /, *args: Any, **kwargs: Any) -> None:
         """Call the method, and wait for nothing but that the message is on its way.
@@ -72,12 +95,11 @@ class ActorMethod:
 
         Cancellation: the message was not sent.
         """
-        ref = self._ref
-        await ref.__runtime__().outgoing.tell(ref, self._name, args, kwargs)
+        await self._target.runtime().outgoing.tell(self._target, self._name, args, kwargs)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""
-        return Delayed(self._ref, self._name, args, kwargs)
+        return Delayed(self._target, self._name, args, kwargs)
 
     async def batch(self, /, *delayed: Delayed) -> list[Any]:
         """Send many calls of this method in one message, and wait for their values, in order.
@@ -91,22 +113,26 @@ class ActorMethod:
 
         Cancellation: as for :meth:`send`.
         """
-        ref, name = self._ref, self._name
+        target, name = self._target, self._name
         for each in delayed:
             if not isinstance(each, Delayed):
                 raise TypeError(f"batch() takes what delay() gives, not {type(each).__name__}")
-            if each.method != name or each.ref != ref:
+            if each.method != name or (each.target is not target and not _same(each.target, target)):
                 raise TypeError(
-                    f"a batch of {name}() of {ref!r} cannot hold a call of {each.method}() of {each.ref!r}"
+                    f"a batch of {name}() of {target!r} cannot hold a call of {each.method}() of {each.target!r}"
                 )
         if not delayed:
             return []
         calls = [(each.args, each.kwargs) for each in delayed]
-        values: list[Any] = await ref.__runtime__().outgoing.batch(ref, name, calls)
+        values: list[Any] = await target.runtime().outgoing.batch(target, name, calls)
         return values
 
     def __repr__(self) -> str:
-        return f"<method {self._name} of {self._ref!r}>"
+        return f"<method {self._name} of {self._target!r}>"
+
+
+def _same(one: Target, other: Target) -> bool:
+    return one.uid == other.uid and one.address == other.address
 
 
 class ActorRef(Generic[T]):
@@ -115,44 +141,32 @@ class ActorRef(Generic[T]):
     Methods of the actor that are called like one of these are hidden by it.
     """
 
-    __slots__ = ("__weakref__", "_address", "_cls", "_incarnation", "_runtime", "_uid")
+    __slots__ = ("__dict__", "__weakref__", "_target")
 
     def __init__(
         self, address: str, uid: str, incarnation: int = 0, cls: type[StatelessActor] | None = None
     ) -> None:
-        self._address = address
-        self._uid = uid
-        self._incarnation = incarnation
-        self._cls = cls
-        self._runtime: Runtime | None = None
+        self._target = Target(address, uid, incarnation, cls)
 
     @property
     def uid(self) -> str:
         """The actor's name, unique in the tree."""
-        return self._uid
+        return self._target.uid
 
     @property
     def address(self) -> str:
         """The address of the actor's pool."""
-        return self._address
+        return self._target.address
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("_"):
             raise AttributeError(f"{name!r} is private to the actor")
-        cls = self._cls
+        cls = self._target.cls
         if cls is not None and name not in methods_of(cls) and not hasattr(cls, "__getattr__"):
             raise AttributeError(f"{cls.__name__} has no public method {name!r}")
-        return ActorMethod(self, name)
-
-    def __runtime__(self) -> Runtime:
-        runtime = self._runtime
-        if runtime is None or runtime.closed:
-            self._runtime = runtime = require_runtime()
-        return runtime
-
-    @property
-    def __target__(self) -> tuple[str, str, int]:
-        return self._address, self._uid, self._incarnation
+        # Kept, so that the next access is a plain one. The method knows the target, not this reference: no cycle.
+        method = self.__dict__[name] = ActorMethod(self._target, name)
+        return method
 
     async def destroy(self) -> None:
         """End the actor: the message in hand is finished, queued ones fail, ``__pre_destroy__`` runs.
@@ -165,7 +179,7 @@ class ActorRef(Generic[T]):
 
         Cancellation: the actor goes on ending.
         """
-        await self.__runtime__().end_actor(self, "destroy")
+        await self._target.runtime().end_actor(self._target, "destroy")
 
     async def kill(self) -> None:
         """End the actor without its hooks: the message in hand is cancelled, queued ones fail.
@@ -173,23 +187,25 @@ class ActorRef(Generic[T]):
         Raises:
             ActorNotExist: it has ended already.
         """
-        await self.__runtime__().end_actor(self, "kill")
+        await self._target.runtime().end_actor(self._target, "kill")
 
     async def is_alive(self) -> bool:
         """Whether the actor exists and takes messages."""
-        return await self.__runtime__().is_alive(self)
+        return await self._target.runtime().is_alive(self._target)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorRef):
             return NotImplemented
-        return self._uid == other._uid and self._address == other._address
+        return _same(self._target, other._target)
 
     def __hash__(self) -> int:
-        return hash((self._address, self._uid))
+        return hash((self._target.address, self._target.uid))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ActorRef, (self._address, self._uid, self._incarnation)
+        return ActorRef, (self._target.address, self._target.uid, self._target.incarnation)
 
     def __repr__(self) -> str:
-        kind = "" if self._cls is None else f"[{self._cls.__name__}]"
-        return f"ActorRef{kind}({self._uid!r} at {self._address})"
+        return repr(self._target)
+
+    def __target__(self) -> Target:
+        return self._target

@@ -1,7 +1,8 @@
 """One pool from the inside: what lives in this process, and who is around it.
 
-A runtime belongs to one event loop. It owns the actors of the pool; its peers own the channels, its outgoing side the way
-of a call, its launcher the processes. In the root program it is opened by the first nursery; in a pool it is all there is.
+A runtime belongs to one event loop. It owns the actors of the pool; its peers own the channels, its outgoing side the
+way of a call, its launcher the processes. In the root program it is opened by the first nursery; in a pool it is all
+there is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.names import Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
-from xoscar_sc.runtime.ref import ActorRef
+from xoscar_sc.runtime.ref import Target
 from xoscar_sc.runtime.work import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
@@ -135,13 +136,9 @@ class Runtime:
     def receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
         """Act on what a peer asks for."""
         if isinstance(message, (Call, Tell)):
-            try:
-                cell = self.cell(message.uid, message.incarnation)
-            except ActorNotExist as exc:
-                if isinstance(message, Call):
-                    post_failure(channel, message.id, exc, self.where())
-                else:
-                    self.dropped(message.uid, message.method, str(exc))
+            cell = self._cells.get(message.uid)
+            if cell is None or cell.incarnation != message.incarnation != 0:
+                self._refuse(channel, message)
             else:
                 cell.accept(RemoteWork(cell, message, segments, channel))
         elif isinstance(message, Cancel):
@@ -151,9 +148,16 @@ class Runtime:
         elif isinstance(message, Notice):
             self._noticed(message, segments)
 
+    def _refuse(self, channel: Channel, message: Call | Tell) -> None:
+        exc = self._not_here(message.uid, message.incarnation)
+        if isinstance(message, Call):
+            post_failure(channel, message.id, exc, self.where())
+        else:
+            self.dropped(message.uid, message.method, str(exc))
+
     async def ask(self, address: str, method: str, *args: Any) -> Any:
         """Call the control of the pool at ``address``."""
-        return await self.outgoing.send(ActorRef(address, ""), method, args, {})
+        return await self.outgoing.send(Target(address, "", 0, None), method, args, {})
 
     # Actors
 
@@ -172,19 +176,22 @@ class Runtime:
         """
         cell = self._cells.get(uid)
         if cell is None or (incarnation and cell.incarnation != incarnation):
-            raise ActorNotExist(f"there is no actor {uid!r} {self.where()}" + (", any more" if incarnation else ""))
+            raise self._not_here(uid, incarnation)
         return cell
 
-    async def end_actor(self, ref: ActorRef[Any], how: str) -> None:
-        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
-        address, uid, incarnation = ref.__target__
-        await self.ask(address, "end_actor", uid, incarnation, how)
+    def _not_here(self, uid: str, incarnation: int) -> ActorNotExist:
+        return ActorNotExist(
+            f"there is no actor {uid!r} {self.where()}" + (", any more" if incarnation else "")
+        )
 
-    async def is_alive(self, ref: ActorRef[Any]) -> bool:
+    async def end_actor(self, target: Target, how: str) -> None:
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        await self.ask(target.address, "end_actor", target.uid, target.incarnation, how)
+
+    async def is_alive(self, target: Target) -> bool:
         """Whether an actor takes messages, wherever it lives."""
-        address, uid, incarnation = ref.__target__
         try:
-            return bool(await self.ask(address, "is_alive", uid, incarnation))
+            return bool(await self.ask(target.address, "is_alive", target.uid, target.incarnation))
         except (PoolDied, ConnectionLost):
             return False
 
@@ -274,7 +281,7 @@ class Runtime:
             self.emit(event)
 
     def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool]:
-        value: Any = loads(message.body, segments)
+        value: tuple[Event, Failure | None, bool] = loads(message.body, segments)  # type: ignore[assignment]
         return value
 
     # Processes
@@ -328,5 +335,3 @@ class Runtime:
 
 def _age(cell: Cell) -> int:
     return cell.incarnation
-
-

@@ -181,7 +181,9 @@ class Work:
         elif self.scope is not None and self.scope.cancel_called:
             self.answer_cancelled()
         else:
-            self.answer_error(ActorDied(f"{self.method}() was cancelled from inside: {exc!r}", uid=self.cell.uid))
+            self.answer_error(
+                ActorDied(f"{self.method}() was cancelled from inside: {exc!r}", uid=self.cell.uid)
+            )
 
     # Being cancelled
 
@@ -291,8 +293,6 @@ class LocalWork(Work):
     def answer_cancelled(self) -> None:
         if self.slot is not None:
             self.slot.set((None, None))
-
-
 
 
 class LocalRest(LocalWork):

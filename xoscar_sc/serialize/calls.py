@@ -34,7 +34,7 @@ def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any], segments: Segments
     if not kwargs:
         for value in args:
             kind = type(value)
-            if kind not in SCALARS or (kind is bytes and len(value) >= OUT_OF_BAND):
+            if kind not in SCALARS or (kind is bytes and segments is not None and len(value) >= OUT_OF_BAND):
                 break
         else:
             try:

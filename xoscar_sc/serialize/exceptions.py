@@ -42,7 +42,7 @@ def record(exc: BaseException, *, where: str) -> Failure:
     try:
         failure = _Recorder().record(exc)
         text = "".join(traceback.format_exception(exc))
-    except Exception as error:  # noqa: BLE001 - runs methods of users' exceptions
+    except Exception as error:
         failure = Failure(_type_name(exc), f"<looking at it failed with {type(error).__name__}>")
         text = "".join(traceback.format_tb(object.__getattribute__(exc, "__traceback__")))
     failure.traceback = f"{_clean(where, MAX_TEXT)}\n{_clean(text, MAX_TRACEBACK)}"
@@ -56,7 +56,7 @@ def rebuild(failure: Failure) -> BaseException:
     """
     try:
         exc = _rebuild(failure, []) or _stand_in(failure, [])
-    except Exception:  # noqa: BLE001 - a record too deep, or with odd numbers
+    except Exception:
         exc = _stand_in(failure, [])
     if failure.traceback:
         _set(exc, "__notes__", [*_notes(exc), failure.traceback])
@@ -146,7 +146,7 @@ def _take_apart(exc: BaseException) -> bytes:
         return dumps((cls, exc.args, _fields(exc), _state(exc)))
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - runs methods of users' types, which may even exit
+    except BaseException:
         return b""
 
 
@@ -177,7 +177,7 @@ def _put_together(failure: Failure, members: list[BaseException]) -> BaseExcepti
         return exc if isinstance(exc, BaseException) else _stand_in(failure, members)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - runs methods of users' types, which may even exit
+    except BaseException:
         return _stand_in(failure, members)
 
 
@@ -232,7 +232,7 @@ def _message(exc: BaseException) -> str:
         return exc.message if isinstance(exc, BaseExceptionGroup) else str(exc)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - that method is the user's
+    except BaseException as error:
         return f"<str() failed with {type(error).__name__}>"
 
 

@@ -43,8 +43,7 @@ def dumps(value: object, segments: Segments = None) -> bytes:
     Raises:
         SerializationError: some part of it cannot be encoded; ``segments`` is as before.
     """
-    kind = type(value)
-    if kind in SCALARS and not (kind is bytes and len(value) >= OUT_OF_BAND):  # type: ignore[arg-type]
+    if type(value) in SCALARS and (segments is None or set_apart(value) is value):
         try:
             return pack(value)
         except (OverflowError, UnicodeEncodeError):
@@ -74,7 +73,7 @@ def dump_pickle(value: object, segments: Segments = None) -> bytes:
         body = pickle.dumps(value, 5, buffer_callback=callback)
         if b"__main__" not in body:
             return body
-    except Exception:  # noqa: BLE001, S110 - whatever a type's own reduction raises, cloudpickle may do better
+    except Exception:  # noqa: S110 - whatever a type's own reduction raises, cloudpickle may do better
         pass
     if segments is not None:
         del segments[at:]
@@ -105,7 +104,7 @@ def describe(error: BaseException) -> str:
     """An exception in a line; its own ``str()`` may fail."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - that method is the user's
+    except Exception:
         return type(error).__name__
 
 

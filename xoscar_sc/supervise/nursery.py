@@ -153,7 +153,11 @@ class PoolNursery:
             if busy and len(self._pools) + self._starting < len(os.sched_getaffinity(0)):
                 return (await self.start(PoolSpec())).address
         main = PoolView(
-            self.runtime.place.name, self.runtime.address, self.runtime.place.labels, self._main_load, main=True
+            self.runtime.place.name,
+            self.runtime.address,
+            self.runtime.place.labels,
+            self._main_load,
+            main=True,
         )
         views = [PoolView(each.name, each.address, each.labels, each.load) for each in self._pools.values()]
         request = Request(next(self._requests), self._random.random())
@@ -254,7 +258,9 @@ class PoolNursery:
         finally:
             self._load(where, -1)
 
-    async def run_in_pool(self, fn: Callable[..., Any], /, *args: Any, name: str | None = None) -> PoolTask[Any]:
+    async def run_in_pool(
+        self, fn: Callable[..., Any], /, *args: Any, name: str | None = None
+    ) -> PoolTask[Any]:
         """Start a pool for one function, and run it there, beside the block; the pool ends when it has returned.
 
         An exception of the function that nobody waits for is the nursery's failure.
@@ -356,7 +362,7 @@ class PoolNursery:
             await next(iter(self.tasks)).ended.wait()
         for ref in reversed(list(self._actors.values())):
             try:
-                await self.runtime.end_actor(ref, "drain")
+                await self.runtime.end_actor(ref.__target__(), "drain")
             except ActorNotExist:  # it has ended by itself
                 pass
             except Exception as exc:  # a hook's; it is raised when everything has ended
@@ -384,13 +390,13 @@ class PoolNursery:
         for ref in reversed(here):
             with anyio.move_on_after(self.shutdown) as scope:
                 try:
-                    await self.runtime.end_actor(ref, "cancel")
+                    await self.runtime.end_actor(ref.__target__(), "cancel")
                 except ActorNotExist:
                     pass
                 except Exception as exc:  # as above
                     self.failures.append(exc)
             if scope.cancelled_caught:
-                await self.runtime.end_actor(ref, "kill")
+                await self.runtime.end_actor(ref.__target__(), "kill")
 
     def kill(self) -> None:
         """The last resort: kill every pool, now."""
@@ -429,7 +435,9 @@ def _one_strategy(
 ) -> Strategy | None:
     given = [each for each in (pool, strategy, allocate_strategy, address) if each is not None]
     if len(given) > 1:
-        raise TypeError("only one of pool=, strategy=, allocate_strategy= and address= says where an actor goes")
+        raise TypeError(
+            "only one of pool=, strategy=, allocate_strategy= and address= says where an actor goes"
+        )
     if address is not None:
         return AddressSpecified(address)
     return strategy or allocate_strategy

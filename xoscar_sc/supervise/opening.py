@@ -31,8 +31,8 @@ def open_pool_nursery(
     """A block that owns processes, and the actors in them: ``async with open_pool_nursery() as n``.
 
     Leaving it without an error waits for every function that it runs, empties mailboxes, ends actors and then pools,
-    newest first. Leaving it by an error or a cancellation cancels everything, gives it ``shutdown`` seconds, and kills it.
-    Either way no process is left.
+    newest first. Leaving it by an error or a cancellation cancels everything, gives it ``shutdown`` seconds, and kills
+    it. Either way no process is left.
 
     Args:
         pools: how many pools to open with, or a specification of each; with None they start when they are needed, up to

@@ -69,7 +69,9 @@ class Pool:
         finally:
             self.load -= 1
 
-    async def create_actor(self, cls: type[T], /, *args: Any, uid: str | None = None, **kwargs: Any) -> ActorRef[T]:
+    async def create_actor(
+        self, cls: type[T], /, *args: Any, uid: str | None = None, **kwargs: Any
+    ) -> ActorRef[T]:
         """Create an actor in this pool; see :meth:`PoolNursery.create_actor`."""
         return await self._nursery.create_actor(cls, *args, uid=uid, pool=self, **kwargs)
 
@@ -92,7 +94,7 @@ class Pool:
         self.asked = True
         with anyio.move_on_after(grace):
             try:
-                await self._nursery.runtime.ask(self.address, "stop", cancel)
+                await self._nursery.runtime.ask(self.address, "stop_pool", cancel)
             except (PoolDied, ConnectionLost):  # it is ending already
                 pass
             await self._process.wait()

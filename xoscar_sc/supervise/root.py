@@ -1,7 +1,8 @@
 """The root of a tree: the runtime of the program that opens the first nursery.
 
-The first nursery of an event loop makes it, the last one to close ends it; in between, nurseries share it. What a tree of
-processes needs beyond a runtime, a directory for its sockets and a guardian, is made when the first pool starts.
+The first nursery of an event loop makes it, the last one to close ends it; in between, nurseries share it. What a
+tree of processes needs beyond a runtime, a directory for its sockets and a guardian, is made when the first pool
+starts.
 """
 
 from __future__ import annotations

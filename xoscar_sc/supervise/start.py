@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -98,7 +99,7 @@ def _sockets() -> tuple[socket.socket, socket.socket]:
 
 def _working_directory() -> str:
     try:
-        return os.getcwd()
+        return str(Path.cwd())
     except FileNotFoundError:  # it has been removed; the pool will be where the guardian is
         return ""
 
