@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 
 import trio
 
-from xoscar_sc.launch import LocalLauncher, Process, ProcessSpec
-from xoscar_sc.loop import Loop, open_loop
+from xoscar_sc.launch import LocalLauncher, ProcessSpec
+from xoscar_sc.loop import open_loop
 
 
 def spec(name: str, payload: bytes = b"", **changes: Any) -> ProcessSpec:
@@ -52,7 +52,8 @@ def tree(channel: socket.socket, guardian: socket.socket, payload: bytes) -> NoR
 
 async def grow(guardian: socket.socket, plan: dict[str, Any]) -> None:
     async with open_loop() as loop:
-        await start_pools(LocalLauncher.attach(loop, guardian), plan["pools"])
+        channels = await start_pools(LocalLauncher.attach(loop, guardian), plan["pools"])
+        assert channels
         behave(plan["behaviour"])
 
 
@@ -113,9 +114,17 @@ def daemon() -> int:
     return pid
 
 
-async def root(loop: Loop, plans: list[dict[str, Any]], directory: str) -> None:
-    launcher = await LocalLauncher.open(loop, directory=directory, entry="tests.launch.entries:tree")
-    channels = await start_pools(launcher, plans)
-    os.write(1, b"root\n")
-    await trio.sleep_forever()
-    del channels
+def root(plans: str, directory: str = "", fork: bool = False) -> None:
+    """The program of a root: start a pool for each plan, say so, and wait."""
+
+    async def main() -> None:
+        async with open_loop() as loop:
+            launcher = await LocalLauncher.open(loop, directory=directory, entry="tests.launch.entries:tree")
+            channels = await start_pools(launcher, json.loads(plans))
+            if fork and os.fork() == 0:
+                behave("fork")
+            os.write(1, b"root\n")
+            await trio.sleep_forever()
+        del channels
+
+    trio.run(main)

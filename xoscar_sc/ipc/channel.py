@@ -114,7 +114,12 @@ class Channel:
     # Sending
 
     def post(self, message: AnyMessage, segments: Sequence[memoryview] = (), key: str | None = None) -> None:
-        """Send a message that has no answer. Those of one ``key`` arrive in the order sent."""
+        """Send a message that has no answer. Those of one ``key`` arrive in the order sent.
+
+        The sender goes on at once, and may change what it has sent: a segment that can be changed is copied.
+        """
+        if segments:
+            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
         data, segments = _pack(message, segments)
         self._outbox.put(data, segments, key, now=False)
 
@@ -122,10 +127,21 @@ class Channel:
         """Write at once what waits for the end of the pass."""
         self._outbox.flush()
 
+    def reply(self, call: int, body: bytes, segments: Sequence[memoryview]) -> None:
+        """Answer a call of the peer's; at once, if none of its others is open any more."""
+        if segments or len(body) > INLINE:
+            self.post(Reply(call, body), segments)
+        else:
+            self._outbox.put(encode(Reply(call, body)), (), None, now=not self.serving)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more bytes are on their way than is good."""
+        return self._outbox.waiting >= HIGH_WATER
+
     async def wait_room(self) -> None:
-        """Wait while more bytes are on their way than is good."""
-        if self._outbox.waiting >= HIGH_WATER:
-            await self._outbox.wait_room()
+        """Wait until it is not :attr:`crowded`."""
+        await self._outbox.wait_room()
 
     async def request(
         self,

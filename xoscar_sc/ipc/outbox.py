@@ -61,8 +61,8 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Bytes that the socket has not taken yet."""
-        return self._gathered + self._large + sum(map(len, self._rest))
+        """Bytes that the socket has not taken yet, as far as they can be many."""
+        return self._gathered + self._large
 
     def put(self, message: bytes, segments: Sequence[memoryview], key: str | None, *, now: bool) -> None:
         """Send a message; behind the others of the same ``key``, if there are any. ``now``: do not join it."""

@@ -19,7 +19,7 @@ class Connection:
     """Hears requests, and tells answers without ever blocking.
 
     Args:
-        sock: the socket, non-blocking; owned from now on.
+        sock: the socket, owned from now on.
         selector: registers itself there, with a callback.
         heard: called with each request and its descriptors, which are the callee's then.
         ended: called once, when the connection has ended or was closed.

@@ -142,7 +142,6 @@ class LocalLauncher:
     @classmethod
     def attach(cls, loop: Loop, sock: socket.socket) -> LocalLauncher:
         """Use the connection that a process was started with."""
-        sock.setblocking(False)
         return cls(loop, Client(loop, sock))
 
     async def start(self, spec: ProcessSpec, channel: socket.socket) -> Process:

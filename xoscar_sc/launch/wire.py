@@ -99,12 +99,11 @@ decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """The two ends of a connection, non-blocking; neither takes the place of a closed stdin, stdout or stderr."""
+    """The two ends of a connection; neither takes the place of a closed stdin, stdout or stderr."""
     pair = []
     for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
         with end:
             pair.append(socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)))
-        pair[-1].setblocking(False)
     return pair[0], pair[1]
 
 
@@ -125,12 +124,11 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
         BlockingIOError: there is none now.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
+    how = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     try:
-        packet, ancillary, flags, _ = sock.recvmsg(
-            PACKET, room, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        )
-    except ConnectionError:
-        return b"", []
+        packet, ancillary, flags, _ = sock.recvmsg(PACKET, room, how)
+    except ConnectionResetError:  # said once, if the peer has not read everything; what it has sent is still there
+        packet, ancillary, flags, _ = sock.recvmsg(PACKET, room, how)
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -139,9 +139,9 @@ class Cell:
         Raises:
             AttributeError: there is none, or it is private.
         """
-        if name not in self.methods and (
-            name.startswith("_") or not callable(getattr(self.instance, name, None))
-        ):
+        if name in self.methods:
+            return getattr(self.instance, name)  # type: ignore[no-any-return]
+        if name.startswith("_") or not callable(getattr(self.instance, name, None)):
             raise AttributeError(f"{self.cls.__name__} has no public method {name!r}")
         function: Callable[..., Any] = getattr(self.instance, name)
         return function

@@ -32,12 +32,12 @@ class Method:
 
     Attributes:
         name: its name.
-        at_once: a call certainly ends in its first step, and gives its value itself or as a coroutine.
-        coroutine: it is a coroutine function.
+        at_once: a call ends in its first step, as far as is known.
+        one_step: it is a coroutine function, and its coroutines end in their first step.
         batch: the method's version for many calls, if it has one.
     """
 
-    __slots__ = ("at_once", "batch", "coroutine", "name", "signature")
+    __slots__ = ("at_once", "batch", "name", "one_step", "signature")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class Method:
             self.at_once = inspect.isfunction(function) and not may_wait(function)
         if inspect.isasyncgenfunction(function):
             raise TypeError(f"{name}() is an async generator; streamed methods are not supported yet")
-        self.coroutine = inspect.iscoroutinefunction(function)
+        self.one_step = self.at_once and inspect.iscoroutinefunction(function)
         self.signature = inspect.signature(function)
 
 

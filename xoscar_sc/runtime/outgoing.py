@@ -16,7 +16,7 @@ from xoscar_sc.ipc import Answer
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell, State
 from xoscar_sc.runtime.current import current_cell, current_chain
-from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable
+from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable, run_one_step
 from xoscar_sc.serialize import dumps_batch, dumps_call, loads, rebuild
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class Outgoing:
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_call(args, kwargs, segments)
-        await channel.wait_room()
         await runtime.loop.breathe()
+        if channel.crowded:
+            await channel.wait_room()
         if channel.closed:
             channel = await runtime.peers.connect(address)
         channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
@@ -121,7 +122,7 @@ class Outgoing:
                 LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
             )
         value = runtime.loop.fresh_context().run(_call, cell, method, args, kwargs, chain)
-        if is_awaitable(value):
+        if not known.one_step and is_awaitable(value):
             known.at_once = False
             left = runtime.loop.seconds_left()
             return await self._wait_here(
@@ -165,9 +166,4 @@ def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     current_cell.set(cell)
     current_chain.set((*chain, (cell.uid, method)))
     value = cell.function(method)(*args, **kwargs)
-    if hasattr(value, "cr_frame") and cell.methods[method].coroutine:
-        try:
-            value.send(None)
-        except StopIteration as stop:
-            return stop.value
-    return value
+    return run_one_step(value) if cell.methods[method].one_step else value

@@ -84,7 +84,7 @@ class ActorMethod:
         """
         return self(*args, **kwargs)
 
-    async def tell(self, /, *args: Any, **kwargs: Any) -> None:
+    def tell(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
         """Call the method, and wait for nothing but that the message is on its way.
 
         An exception that the method raises is the actor's failure: its nursery raises it.
@@ -95,7 +95,8 @@ class ActorMethod:
 
         Cancellation: the message was not sent.
         """
-        await self._target.runtime().outgoing.tell(self._target, self._name, args, kwargs)
+        target = self._target
+        return target.runtime().outgoing.tell(target, self._name, args, kwargs)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""

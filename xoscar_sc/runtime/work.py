@@ -7,7 +7,6 @@ a channel, :class:`LocalWork` a slot of a task in this process.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from xoscar_sc.errors import ActorDied, FrameTooLarge, SerializationError
 from xoscar_sc.ipc import Channel, Segments
 from xoscar_sc.loop import Scope, Slot
-from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Reply, Tell
+from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Tell
 from xoscar_sc.runtime.current import current_cell, current_chain
 from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
 
@@ -26,17 +25,22 @@ Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 Chain: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Stage(enum.Enum):
-    """How far a work has come."""
-
-    QUEUED = enum.auto()
-    RUNNING = enum.auto()
-    ANSWERED = enum.auto()
+# How far a work has come. Plain numbers: they are looked at several times for each message.
+_QUEUED, _RUNNING, _ANSWERED = range(3)
 
 
 def is_awaitable(value: object) -> bool:
     """Whether a value has to be awaited to get the real one."""
     return value.__class__ is CoroutineType or hasattr(value.__class__, "__await__")
+
+
+def run_one_step(coroutine: Any) -> Any:
+    """The value of a coroutine that certainly does not wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError(f"{coroutine!r} waits, which its byte code does not tell")
 
 
 class Work:
@@ -51,7 +55,7 @@ class Work:
         self.batch = batch
         self.deadline = None if timeout is None else cell.runtime.loop.now() + timeout
         self.scope: Scope | None = None
-        self.stage = Stage.QUEUED
+        self.stage = _QUEUED
 
     # What the two kinds differ in
 
@@ -80,13 +84,13 @@ class Work:
     def start(self, scope: Scope) -> Coroutine[Any, Any, None] | None:
         """Begin, as a turn of the loop."""
         cell = self.cell
-        if self.stage is not Stage.QUEUED:
+        if self.stage is not _QUEUED:
             cell.finished(self)
             return None
-        self.stage = Stage.RUNNING
+        self.stage = _RUNNING
         if self.deadline is not None:
             if self.deadline <= cell.runtime.loop.now():
-                self.stage = Stage.ANSWERED
+                self.stage = _ANSWERED
                 self.answer_cancelled()
                 cell.finished(self)
                 return None
@@ -94,15 +98,20 @@ class Work:
         self.scope = scope
         current_cell.set(cell if cell.uid else None)
         current_chain.set((*self.chain, (cell.uid, self.method)))
+        known = cell.methods.get(self.method)
+        rest = False
         try:
             value = self.begin()
+            if known is not None and known.one_step and not self.batch:
+                value = run_one_step(value)
+            else:
+                rest = is_awaitable(value)
         except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
             self._raised(exc)
-            cell.finished(self)
-            return None
-        if is_awaitable(value):
-            return self._finish(value)
-        self._returned(value)
+        else:
+            if rest:
+                return self._finish(value)
+            self._returned(value)
         cell.finished(self)
         return None
 
@@ -155,9 +164,9 @@ class Work:
     # Answering
 
     def _returned(self, value: object) -> None:
-        if self.stage is Stage.ANSWERED:
+        if self.stage is _ANSWERED:
             return
-        self.stage = Stage.ANSWERED
+        self.stage = _ANSWERED
         try:
             self.answer_value(value)
         except SerializationError as exc:
@@ -166,16 +175,16 @@ class Work:
     def _raised(self, exc: BaseException) -> None:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             # The process ends, and that is what the caller will hear.
-            self.stage = Stage.ANSWERED
+            self.stage = _ANSWERED
             self.cell.runtime.exit_with(exc)
-        elif self.stage is not Stage.ANSWERED:
-            self.stage = Stage.ANSWERED
+        elif self.stage is not _ANSWERED:
+            self.stage = _ANSWERED
             self.answer_error(exc)
 
     def _cancelled(self, exc: BaseException) -> None:
-        if self.stage is Stage.ANSWERED:
+        if self.stage is _ANSWERED:
             return
-        self.stage = Stage.ANSWERED
+        self.stage = _ANSWERED
         if self.cell.ending:
             self.answer_error(self.cell.died(maybe_executed=True))
         elif self.scope is not None and self.scope.cancel_called:
@@ -189,16 +198,16 @@ class Work:
 
     def cancel(self) -> None:
         """Its caller no longer wants it: it never runs, or is cancelled."""
-        if self.stage is Stage.QUEUED:
-            self.stage = Stage.ANSWERED
+        if self.stage is _QUEUED:
+            self.stage = _ANSWERED
             self.answer_cancelled()
-        elif self.stage is Stage.RUNNING and self.scope is not None:
+        elif self.stage is _RUNNING and self.scope is not None:
             self.scope.cancel()
 
     def refuse(self, exc: BaseException) -> None:
         """It never runs, because of ``exc``."""
-        if self.stage is Stage.QUEUED:
-            self.stage = Stage.ANSWERED
+        if self.stage is _QUEUED:
+            self.stage = _ANSWERED
             self.answer_error(exc)
 
 
@@ -229,19 +238,19 @@ class RemoteWork(Work):
         if self.id is not None:
             segments: list[memoryview] = []
             body = dumps(value, segments)
-            self.channel.serving.pop(self.id, None)
-            self.channel.post(Reply(self.id, body), segments)
+            del self.channel.serving[self.id]
+            self.channel.reply(self.id, body, segments)
 
     def answer_error(self, exc: BaseException) -> None:
         if self.id is None:
             self.cell.tell_failed(self.method, exc)
         else:
-            self.channel.serving.pop(self.id, None)
+            del self.channel.serving[self.id]
             post_failure(self.channel, self.id, exc, self.cell.where())
 
     def answer_cancelled(self) -> None:
         if self.id is not None:
-            self.channel.serving.pop(self.id, None)
+            del self.channel.serving[self.id]
             self.channel.post(Cancelled(self.id))
 
 
