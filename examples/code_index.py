@@ -17,6 +17,7 @@ import argparse
 import ast
 import io
 import os
+import signal
 import sys
 import sysconfig
 import time
@@ -38,6 +39,7 @@ IN_HAND = 2
 """Messages with one parser: one that it works on, and one that is there when it has done so."""
 STANDARD_FILES = 1000
 """So many files of Python's own library, which has more, make a demonstration of some seconds."""
+SKIPPED_SHOWN = 10
 
 Advance = Callable[[int], None]
 
@@ -147,7 +149,7 @@ class Run:
 
 
 async def in_pools(paths: list[str], pools: int, advance: Advance) -> Run:
-    run = Run(f"{pools} pool{'' if pools == 1 else 's'}", paths)
+    run = Run(in_words(pools, "pool"), paths)
     chunks = (paths[at : at + FILES_A_MESSAGE] for at in range(0, len(paths), FILES_A_MESSAGE))
 
     async def feed(parser: xsc.ActorRef[Parser]) -> None:
@@ -176,7 +178,7 @@ async def in_pools(paths: list[str], pools: int, advance: Advance) -> Run:
 
 
 def in_one_process(paths: list[str], advance: Advance) -> Run:
-    run = Run("no actors, one process", paths)
+    run = Run("without actors", paths)
     tally = Tally()
     begin = time.perf_counter()
     for count, path in enumerate(paths, 1):
@@ -205,8 +207,11 @@ def python_files(directory: str) -> Iterator[str]:
             name for name in folders if name not in {"site-packages", "__pycache__"} and name[0] != "."
         )
         for name in sorted(files):
-            if name.endswith(".py"):
-                yield str(Path(folder, name))
+            path = Path(folder, name)
+            if path.suffix == ".py" and (
+                path.is_file() or not path.exists()
+            ):  # a link to nothing is an error
+                yield str(path)
 
 
 def spread(paths: list[str], count: int | None) -> list[str]:
@@ -297,7 +302,7 @@ class Bar:
 
 
 def show_names(console: Console, run: Run) -> None:
-    uses, files, skipped = run.found
+    uses, files, _ = run.found
     table = Table(title=f"The most used of {len(uses):,} names", title_justify="left", box=None)
     table.add_column("name")
     table.add_column("uses", justify="right")
@@ -305,19 +310,29 @@ def show_names(console: Console, run: Run) -> None:
     for name, count in sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:12]:
         table.add_row(name, f"{count:,}", f"{files[name]:,}")
     console.print(table)
-    for path, why in sorted(skipped.items()):
+
+
+def show_skipped(skipped: dict[str, str]) -> None:
+    for path, why in sorted(skipped.items())[:SKIPPED_SHOWN]:
         print(f"left out {path}: {why}")
+    if len(skipped) > SKIPPED_SHOWN:
+        print(f"left out {in_words(len(skipped) - SKIPPED_SHOWN, 'more file')}")
 
 
-def show_times(console: Console, *runs: Run) -> None:
+def show_times(console: Console, pooled: Run, alone: Run) -> None:
     table = Table(box=None)
     table.add_column("")
     for title in ("seconds", "of them start and end", "files/s"):
         table.add_column(title, justify="right")
-    for run in runs:
+    for run in (pooled, alone):
         overhead = f"{run.overhead:.2f}" if run.overhead else ""
         table.add_row(run.title, f"{run.seconds:.2f}", overhead, f"{run.files / run.seconds:,.0f}")
     console.print(table)
+    print(f"{alone.seconds / pooled.seconds:.2f} times as fast, start and end included")
+
+
+def in_words(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def count_of(minimum: int) -> Callable[[str], int]:
@@ -355,14 +370,16 @@ def main() -> int:
         print("there are none")
         return 1
     size = read_once(paths)
-    print(f"{len(paths):,} of {len(everything):,} files, {size / 1e6:.1f} MB", flush=True)
+    print(f"{len(paths):,} of {in_words(len(everything), 'file')}, {size / 1e6:.1f} MB", flush=True)
 
-    with Bar(console, f"{options.pools} pools", len(paths)) as advance:
+    with Bar(console, in_words(options.pools, "pool"), len(paths)) as advance:
         pooled = trio.run(in_pools, paths, options.pools, advance)
     left = still_there({**pooled.processes, **processes_under(os.getpid())})
-    with Bar(console, "the same without actors", len(paths)) as advance:
+    with Bar(console, "without actors", len(paths)) as advance:
         alone = in_one_process(paths, advance)
 
+    print()
+    show_skipped(pooled.found[2])
     print()
     show_names(console, pooled)
     print()
@@ -380,9 +397,16 @@ def main() -> int:
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file may have any name
-    status = 130
+    status = 1
     try:
         status = main()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
     except* KeyboardInterrupt:
         print("stopped", file=sys.stderr)
+        status = 130
+    except* xsc.errors.XoscarError as group:
+        for error in group.exceptions:
+            print(f"failed: {error}", file=sys.stderr)
+    except* BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)

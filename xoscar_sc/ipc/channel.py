@@ -272,6 +272,7 @@ class Channel:
 
     def fail(self, reason: Callable[[], Exception]) -> None:
         """End every open call, and every later one, with an exception that ``reason`` makes for it."""
+        was_open = not self.closed
         self._close_socket()
         if self._ended is None:
             self._ended = reason
@@ -279,6 +280,8 @@ class Channel:
         for slot in calls.values():
             slot.set(reason())
         self._greeted.set(reason())
+        if was_open:
+            self._lost(self, None)
 
     def close(self) -> None:
         """Close the connection from here; open calls end with :exc:`ConnectionLost`."""

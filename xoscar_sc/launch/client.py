@@ -110,7 +110,7 @@ class Client:
             raise LaunchError(f"the pool id {pool_id!r} is in use")
         slot = self._loop.slot()
         try:
-            message = wire.encode(wire.Start(pool_id, spec.name[:1024], spec.method, spec.cpus))
+            message = wire.encode_request(wire.Start(pool_id, spec.name[:1024], spec.method, spec.cpus))
             configuration = wire.write_configuration(spec)
             try:
                 await self._send(message, channel.fileno(), configuration)
@@ -147,8 +147,8 @@ class Client:
         if process := self._processes.get(pool_id):
             return await process.wait()
         try:
-            await self._send(wire.encode(wire.Watch(pool_id)))
-        except LaunchError:
+            await self._send(wire.encode_request(wire.Watch(pool_id)))
+        except (LaunchError, ValueError):  # nobody to ask, or no id
             return None
         found: ProcessExit | None = await self._watched.setdefault(pool_id, Waiters(self._loop)).wait()
         return found

@@ -98,6 +98,19 @@ decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
+def encode_request(request: Request) -> bytes:
+    """The packet for a request.
+
+    Raises:
+        ValueError: the guardian would not take it, and end the connection.
+    """
+    packet = encode(request)
+    decode_request(packet)
+    if len(packet) > PACKET:
+        raise ValueError(f"{len(packet)} bytes are too many for one packet")
+    return packet
+
+
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """The two ends of a connection; neither takes the place of a closed stdin, stdout or stderr."""
     pair = []
@@ -127,7 +140,9 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     how = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
     try:
         packet, ancillary, flags, _ = sock.recvmsg(PACKET, room, how)
-    except ConnectionResetError:  # said once, if the peer has not read everything; what it has sent is still there
+    except (
+        ConnectionResetError
+    ):  # said once, if the peer has not read everything; what it has sent is still there
         packet, ancillary, flags, _ = sock.recvmsg(PACKET, room, how)
     descriptors = array.array("i")
     for level, kind, data in ancillary:

@@ -291,19 +291,8 @@ class TrioLoop:
 
     async def _drain(self, scope: trio.CancelScope) -> bool:
         """Run turns, and read in between; until ``scope`` has been used (True) or the worker is one too many."""
-        ready = self._ready
-        while True:
-            until = perf_counter() + _SLICE
-            while ready:
-                if await self._run(ready.popleft(), scope) and scope.cancel_called:
-                    return True
-                if scope.deadline != math.inf:
-                    if scope.cancel_called:
-                        return True
-                    scope.deadline = math.inf
-                if perf_counter() > until:
-                    break
-            if ready:
+        while not await self._run_ready(scope):
+            if self._ready:
                 await trio.lowlevel.checkpoint()
                 if not self._polling:
                     self._serve_descriptors()
@@ -318,6 +307,22 @@ class TrioLoop:
             else:
                 self._draining -= 1
                 return False
+        return True
+
+    async def _run_ready(self, scope: trio.CancelScope) -> bool:
+        """Run turns for a slice of time; whether ``scope`` has been used."""
+        ready = self._ready
+        until = perf_counter() + _SLICE
+        while ready:
+            if await self._run(ready.popleft(), scope) and scope.cancel_called:
+                return True
+            if scope.deadline != math.inf:
+                if scope.cancel_called:
+                    return True
+                scope.deadline = math.inf
+            if perf_counter() > until:
+                break
+        return False
 
     @types.coroutine
     def _run(self, turn: Turn, scope: trio.CancelScope) -> Generator[Any, Any, bool]:

@@ -67,7 +67,8 @@ class Cell:
         """What has been given to the loop and has not finished; at most one, unless the actor is stateless."""
         self.error: BaseException | None = None
         """What it failed with."""
-        self._hook_errors: list[Exception] = []
+        self._late_errors: list[BaseException] = []
+        """What its end raised, hooks mostly."""
         self._finished_up = False
         self._cancelled = False
         self._killed = False
@@ -234,15 +235,23 @@ class Cell:
                 self.nursery.cancel_scope.cancel()
         except BaseException as exc:  # the constructor's, or that of a task in the nursery
             if created.filled and created.value is None:
-                self.fail(
-                    without_cancelled(exc, self.runtime.loop.cancelled) or self.died(maybe_executed=True)
-                )
+                self._nursery_failed(exc)
         if created.filled and created.value is None and not self._finished_up and not self._killed:
             with anyio.CancelScope() as scope:
                 self._scopes.append(scope)
                 await self._finish_up()
         created.set(self.died(maybe_executed=True))
         await self._forget(await self._close_exit_stack())
+
+    def _nursery_failed(self, exc: BaseException) -> None:
+        """A task in the nursery failed, or everything around it is being cancelled."""
+        error = without_cancelled(exc, self.runtime.loop.cancelled)
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            self.runtime.exit_with(error)
+        elif error is not None and self.ending:
+            self._late_errors.append(error)
+        else:
+            self.fail(error or self.died(maybe_executed=True))
 
     async def _create(self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot) -> None:
         try:
@@ -281,16 +290,16 @@ class Cell:
             if is_awaitable(value):
                 await value
         except Exception as exc:  # the nursery's, when everything else has ended
-            self._hook_errors.append(exc)
+            self._late_errors.append(exc)
 
     async def _close_exit_stack(self) -> BaseException | None:
         try:
             await self.exit_stack.aclose()
         except Exception as exc:  # as above
-            self._hook_errors.append(exc)
-        errors = self._hook_errors
+            self._late_errors.append(exc)
+        errors = self._late_errors
         if len(errors) > 1:
-            return ExceptionGroup(f"actor {self.uid!r} did not end well", errors)
+            return BaseExceptionGroup(f"actor {self.uid!r} did not end well", errors)
         return errors[0] if errors else None
 
     async def _forget(self, hook_error: BaseException | None) -> None:

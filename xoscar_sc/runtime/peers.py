@@ -146,6 +146,8 @@ class Peers:
         self._strangers.discard(channel)
         for work in list(channel.serving.values()):
             work.cancel()
+        if self._runtime.closed:
+            return
         hello = channel.peer
         if hello is None:
             channel.fail(lambda: error or ConnectionLost("the peer went away before it said who it is"))

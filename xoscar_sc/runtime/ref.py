@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", covariant=True)
 
+MAX_NAME = 1024
+"""Characters of a uid or of a method's name: as many as the protocol admits."""
+
 
 class Delayed:
     """A call that has been prepared for a batch."""
@@ -37,6 +40,8 @@ class Target:
     __slots__ = ("_runtime", "address", "cls", "incarnation", "uid")
 
     def __init__(self, address: str, uid: str, incarnation: int, cls: type[Any] | None) -> None:
+        if len(uid) > MAX_NAME:
+            raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
         self.address = address
         self.uid = uid
         self.incarnation = incarnation
@@ -160,8 +165,8 @@ class ActorRef(Generic[T]):
         return self._target.address
 
     def __getattr__(self, name: str) -> ActorMethod:
-        if name.startswith("_"):
-            raise AttributeError(f"{name!r} is private to the actor")
+        if name.startswith("_") or len(name) > MAX_NAME:
+            raise AttributeError(f"{name[:MAX_NAME]!r} is private to the actor, or no name at all")
         cls = self._target.cls
         if cls is not None and name not in methods_of(cls) and not hasattr(cls, "__getattr__"):
             raise AttributeError(f"{cls.__name__} has no public method {name!r}")

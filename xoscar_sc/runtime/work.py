@@ -7,7 +7,7 @@ a channel, :class:`LocalWork` a slot of a task in this process.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,6 +67,11 @@ class Work:
         """The arguments of each call of a batch."""
         raise NotImplementedError
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the answer."""
+        raise NotImplementedError
+
     def answer_value(self, value: object) -> None:
         """Answer with a value; raises :exc:`SerializationError` if it cannot be sent, and has not answered then."""
         raise NotImplementedError
@@ -101,7 +106,13 @@ class Work:
         known = cell.methods.get(self.method)
         rest = False
         try:
-            value = self.begin()
+            function, arguments = self.prepare()
+        except (SerializationError, AttributeError) as exc:
+            self._not_executed(exc)
+            cell.finished(self)
+            return None
+        try:
+            value = function(*arguments[0], **arguments[1])
             if known is not None and known.one_step and not self.batch:
                 value = run_one_step(value)
             else:
@@ -115,12 +126,16 @@ class Work:
         cell.finished(self)
         return None
 
-    def begin(self) -> Any:
-        """Call the method: its value, or an awaitable that gives it."""
+    def prepare(self) -> tuple[Callable[..., Any], Arguments]:
+        """What is to be called, and with what.
+
+        Raises:
+            AttributeError: there is no such method.
+            SerializationError: the arguments cannot be decoded here.
+        """
         if self.batch:
-            return self._run_batch(self.batch_arguments())
-        args, kwargs = self.arguments()
-        return self.cell.function(self.method)(*args, **kwargs)
+            return self._run_batch, ((self.batch_arguments(),), {})
+        return self.cell.function(self.method), self.arguments()
 
     async def _finish(self, rest: Any) -> None:
         cancelled = self.cell.runtime.loop.cancelled
@@ -171,6 +186,14 @@ class Work:
             self.answer_value(value)
         except SerializationError as exc:
             self.answer_error(exc)
+
+    def _not_executed(self, exc: Exception) -> None:
+        """The message makes no sense here: its sender hears of it, and the actor goes on."""
+        self.stage = _ANSWERED
+        if self.awaited:
+            self.answer_error(exc)
+        else:
+            self.cell.runtime.dropped(self.cell.uid, self.method, str(exc))
 
     def _raised(self, exc: BaseException) -> None:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
@@ -228,6 +251,10 @@ class RemoteWork(Work):
             self.id = None
             super().__init__(cell, message.method, (), None, message.batch)
 
+    @property
+    def awaited(self) -> bool:
+        return self.id is not None
+
     def arguments(self) -> Arguments:
         return loads_call(self.body, self.segments)
 
@@ -283,6 +310,10 @@ class LocalWork(Work):
         self._calls = calls
         self.slot = slot
 
+    @property
+    def awaited(self) -> bool:
+        return self.slot is not None
+
     def arguments(self) -> Arguments:
         return self._calls  # type: ignore[no-any-return]
 
@@ -309,5 +340,9 @@ class LocalRest(LocalWork):
 
     __slots__ = ()
 
-    def begin(self) -> Any:
-        return self._calls
+    def prepare(self) -> tuple[Callable[..., Any], Arguments]:
+        return _given, ((self._calls,), {})
+
+
+def _given(value: Any) -> Any:
+    return value

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -12,14 +9,14 @@ from typing import Any, TypeVar
 
 import anyio
 
-from xoscar_sc.errors import ActorAlreadyExist, ActorNotExist, PoolNotExist, XoscarError
+from xoscar_sc.errors import ActorNotExist, XoscarError
 from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited, PoolStarted
 from xoscar_sc.runtime import ActorRef, Runtime, is_actor_class
-from xoscar_sc.strategy import AddressSpecified, LeastLoaded, PoolView, Request, Strategy
+from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.pool import Pool
+from xoscar_sc.supervise.pools import Pools
 from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_name
-from xoscar_sc.supervise.start import start_pool
 from xoscar_sc.supervise.tasks import PoolTask, Task
 
 T = TypeVar("T")
@@ -44,7 +41,7 @@ class PoolNursery:
         runtime: Runtime,
         *,
         name: str,
-        specs: list[PoolSpec] | None,
+        on_demand: bool,
         env: dict[str, str],
         loglevel: int | str | None,
         shutdown: float,
@@ -59,24 +56,18 @@ class PoolNursery:
         self.failed_actors: set[str] = set()
         self.tasks: set[Task[Any]] = set()
         self.closed = False
-        self._specs = specs
-        self._env = env
-        self._loglevel = loglevel
-        self._pools: dict[str, Pool] = {}
-        self._starting = 0
+        self._pools = Pools(self, on_demand=on_demand, env=env, loglevel=loglevel)
         self._actors: dict[str, ActorRef[Any]] = {}
-        self._main_load = 0
+        self._creating: dict[str, list[tuple[ActorExited, BaseException | None]]] = {}
+        """Actors that are being made, and what has been heard of their end already."""
         self._listeners: list[EventStream] = []
-        self._numbers = itertools.count(1)
-        self._requests = itertools.count()
-        self._random = random.Random()
 
     # What is there
 
     @property
     def pools(self) -> Mapping[str, Pool]:
         """The pools that run, by name, oldest first."""
-        return MappingProxyType(self._pools)
+        return MappingProxyType(self._pools.by_name)
 
     @property
     def actors(self) -> Mapping[str, ActorRef[Any]]:
@@ -118,65 +109,19 @@ class PoolNursery:
     async def start(self, spec: PoolSpec) -> Pool:
         """Start one more pool; see :meth:`start_pool`."""
         self._check_open()
-        if spec.name is not None and spec.name in self._pools:
-            raise ValueError(f"this nursery has a pool {spec.name!r} already")
-        name = spec.name or self._new_name()
-        self._starting += 1
-        try:
-            started = await start_pool(
-                self.runtime, self.id, name, spec, env=self._env, loglevel=self._loglevel
-            )
-        finally:
-            self._starting -= 1
-        pool = Pool(self, started, spec)
-        self._pools[name] = pool
+        pool = await self._pools.start(spec)
+        self.happened(PoolStarted(pool.name, pool.pid, pool.address))
         self.runtime.loop.spawn(pool.watch)
-        self.happened(PoolStarted(name, pool.pid, pool.address))
         return pool
-
-    def _new_name(self) -> str:
-        return next(name for number in self._numbers if (name := f"pool-{number}") not in self._pools)
 
     def _check_open(self) -> None:
         if self.closed:
             raise XoscarError(f"the nursery {self.name!r} has been left")
 
-    # Where things go
-
-    async def _choose(self, pool: Pool | str | None, strategy: Strategy | None) -> str:
-        """The address of the pool that is to be used; one is started if that is the way."""
+    async def _where(self, pool: Pool | str | None, strategy: Strategy | None = None) -> str:
+        """The address of the pool that is to be used."""
         self._check_open()
-        if pool is not None:
-            return self._named(pool).address
-        if strategy is None and self._specs is None:
-            busy = all(each.load for each in self._pools.values())
-            if busy and len(self._pools) + self._starting < len(os.sched_getaffinity(0)):
-                return (await self.start(PoolSpec())).address
-        main = PoolView(
-            self.runtime.place.name,
-            self.runtime.address,
-            self.runtime.place.labels,
-            self._main_load,
-            main=True,
-        )
-        views = [PoolView(each.name, each.address, each.labels, each.load) for each in self._pools.values()]
-        request = Request(next(self._requests), self._random.random())
-        return (strategy or LeastLoaded()).choose([main, *views], request).address
-
-    def _named(self, pool: Pool | str) -> Pool:
-        name = pool if isinstance(pool, str) else pool.name
-        found = self._pools.get(name)
-        if found is None or not (found is pool or isinstance(pool, str)):
-            raise PoolNotExist(f"this nursery has no pool {name!r}; it has {sorted(self._pools) or 'none'}")
-        return found
-
-    def _load(self, address: str, change: int) -> None:
-        for pool in self._pools.values():
-            if pool.address == address:
-                pool.load += change
-                return
-        if address == self.runtime.address:
-            self._main_load += change
+        return await self._pools.choose(strategy) if pool is None else self._pools.named(pool).address
 
     # Actors
 
@@ -215,28 +160,31 @@ class PoolNursery:
         actual, args, kwargs = _unwrap(cls, args, kwargs)
         _check_actor(actual, uid, kwargs)
         strategy = _one_strategy(pool, strategy, allocate_strategy, address)
-        where = await self._choose(pool, strategy)
+        where = await self._where(pool, strategy)
         runtime = self.runtime
         uid = uid or f"{actual.__name__}-{runtime.place.pool_id}-{runtime.serial()}"
-        self._load(where, 1)
+        self._pools.load(where, 1)
+        early = self._creating[uid] = []
         try:
             await runtime.at_root("reserve", uid, where)
-            owner = (runtime.address, self.id)
-            incarnation = await runtime.ask(where, "create_actor", actual, args, kwargs, uid, owner)
-            await runtime.at_root("bind", uid, where, incarnation)
-        except BaseException as exc:
-            self._load(where, -1)
-            if not isinstance(exc, ActorAlreadyExist):
+            try:
+                owner = (runtime.address, self.id)
+                incarnation = await runtime.ask(where, "create_actor", actual, args, kwargs, uid, owner)
+                await runtime.at_root("bind", uid, where, incarnation)
+            except BaseException:
                 await runtime.loop.run_shielded(partial(runtime.at_root, "release", uid, where))
+                raise
+        except BaseException:
+            self._pools.load(where, -1)
             raise
+        finally:
+            del self._creating[uid]
         ref: ActorRef[T] = ActorRef(where, uid, incarnation, actual)
         self._actors[uid] = ref
-        self.happened(ActorCreated(uid, self._pool_name(where)))
+        self.happened(ActorCreated(uid, self._pools.name_of(where)))
+        for event, unclaimed in early:
+            self.actor_ended(event, unclaimed)
         return ref
-
-    def _pool_name(self, address: str) -> str:
-        names = (pool.name for pool in self._pools.values() if pool.address == address)
-        return next(names, self.runtime.place.name)
 
     # Functions
 
@@ -251,12 +199,12 @@ class PoolNursery:
         Cancellation: the function is cancelled at its next checkpoint, and waited for, as a method is.
         """
         check_callable(fn)
-        where = await self._choose(pool, None)
-        self._load(where, 1)
+        where = await self._where(pool)
+        self._pools.load(where, 1)
         try:
             return await self.runtime.ask(where, "run", fn, args, {})
         finally:
-            self._load(where, -1)
+            self._pools.load(where, -1)
 
     async def run_in_pool(
         self, fn: Callable[..., Any], /, *args: Any, name: str | None = None
@@ -290,7 +238,7 @@ class PoolNursery:
         check_callable(fn)
         self._check_open()
         if pool is not None:
-            self._named(pool)
+            self._pools.named(pool)
         self._begin(Task(self, partial(self.run, fn, *args, pool=pool)))
 
     def _begin(self, task: Task[Any]) -> None:
@@ -310,8 +258,7 @@ class PoolNursery:
 
     def pool_ended(self, pool: Pool, failure: BaseException | None) -> None:
         """A pool's process has ended; ``failure`` if nobody had asked it to."""
-        if self._pools.get(pool.name) is pool:
-            del self._pools[pool.name]
+        self._pools.remove(pool)
         for uid in [uid for uid, ref in self._actors.items() if ref.address == pool.address]:
             del self._actors[uid]
         self.runtime.loop.spawn(self._release_names, pool.address)
@@ -333,9 +280,12 @@ class PoolNursery:
 
     def actor_ended(self, event: ActorExited, unclaimed: BaseException | None) -> None:
         """See :class:`Listening`."""
+        if event.uid in self._creating:
+            self._creating[event.uid].append((event, unclaimed))
+            return
         ref = self._actors.pop(event.uid, None)
         if ref is not None:
-            self._load(ref.address, -1)
+            self._pools.load(ref.address, -1)
         self.happened(event)
         if event.exit.kind == "failed":
             self.failed_actors.add(event.uid)
@@ -344,7 +294,7 @@ class PoolNursery:
 
     def unreachable(self, address: str) -> None:
         """See :class:`Listening`."""
-        for pool in self._pools.values():
+        for pool in self._pools:
             if pool.address == address and pool.exit is None:
                 asked = pool.asked
                 pool.kill()
@@ -367,7 +317,7 @@ class PoolNursery:
                 pass
             except Exception as exc:  # a hook's; it is raised when everything has ended
                 self.failures.append(exc)
-        for pool in reversed(list(self._pools.values())):
+        for pool in reversed(self._pools):
             await pool.stop()
 
     async def cancel(self) -> None:
@@ -376,7 +326,7 @@ class PoolNursery:
             task.cancel()
         while True:
             async with anyio.create_task_group() as group:
-                for pool in reversed(list(self._pools.values())):
+                for pool in reversed(self._pools):
                     group.start_soon(partial(pool.end, cancel=True, grace=self.shutdown))
                 group.start_soon(self._cancel_actors_here)
             for task in list(self.tasks):
@@ -400,7 +350,7 @@ class PoolNursery:
 
     def kill(self) -> None:
         """The last resort: kill every pool, now."""
-        for pool in self._pools.values():
+        for pool in self._pools:
             pool.kill()
 
     def end_listening(self) -> None:

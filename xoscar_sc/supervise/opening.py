@@ -63,19 +63,20 @@ def open_pool_nursery(
         raise TypeError(f"timeouts= is {timeouts!r}; it is a Timeouts")
     settings: dict[str, Any] = {
         "name": name or "nursery",
-        "specs": specs,
+        "on_demand": specs is None,
         "env": dict(env or {}),
         "loglevel": loglevel,
         "shutdown": float(shutdown),
     }
-    return _Block(settings, timeouts or Timeouts())
+    return _Block(settings, specs or [], timeouts or Timeouts())
 
 
 class _Block(AbstractAsyncContextManager[PoolNursery]):
     """What ``async with`` drives."""
 
-    def __init__(self, settings: dict[str, Any], timeouts: Timeouts) -> None:
+    def __init__(self, settings: dict[str, Any], specs: list[PoolSpec], timeouts: Timeouts) -> None:
         self._settings = settings
+        self._specs = specs
         self._timeouts = timeouts
         self._nursery: PoolNursery
 
@@ -85,7 +86,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         runtime.nurseries[nursery.id] = nursery
         nursery.cancel_scope.__enter__()
         try:
-            await _start_all(nursery, self._settings["specs"] or [])
+            await _start_all(nursery, self._specs)
         except BaseException as exc:
             final = await self._leave(exc)
             if final is None or final is exc:

@@ -1,0 +1,102 @@
+"""What the subjects share: the message, the clock, and the way to the process that asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+SIZE = 40
+"""Bytes of a message of the subjects without a codec: a number of four bytes, and the payload."""
+PAYLOAD = b"x" * (SIZE - 4)
+BATCH = 1000
+"""Calls in a batch."""
+CHUNK = 64 << 10
+"""Bytes that a read asks for."""
+WARM = 0.15
+"""Share of the time of a measurement that goes before it."""
+TELLS = 5000
+"""Tells between two looks at the clock: what is on its way at the end is waited for."""
+
+Values = dict[str, float]
+
+
+class Control:
+    """A subject's end of its connection to the process that asks. One message is one packet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def receive(self) -> tuple[str, float] | None:
+        """The next measurement to make, and its seconds; None: no more."""
+        data = self.sock.recv(4096)
+        if not data:
+            return None
+        measure, seconds = json.loads(data)
+        return measure, seconds
+
+    def answer(self, values: Values) -> None:
+        self.sock.sendall(json.dumps(values).encode())
+
+
+def serve(control: Control, measures: dict[str, Callable[[float], Values]]) -> None:
+    """Make measurements, for a subject without an event loop."""
+    control.answer({})
+    while (request := control.receive()) is not None:
+        measure, seconds = request
+        control.answer(measures[measure](seconds))
+
+
+@contextmanager
+def forked(child: Callable[[socket.socket], None]) -> Iterator[socket.socket]:
+    """A fork of this process that runs ``child`` at the other end of a socket pair, until this end is closed."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            child(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def latency(name: str, samples: list[float]) -> Values:
+    """The median and the 99th of a hundred, in seconds."""
+    samples.sort()
+    count = len(samples)
+    return {f"{name}.p50": samples[count // 2], f"{name}.p99": samples[min(count * 99 // 100, count - 1)]}
+
+
+def time_calls(name: str, call: Callable[[], Any], seconds: float) -> Values:
+    """The latency of a blocking call."""
+    for length in (seconds * WARM, seconds):
+        samples = []
+        before, until = perf_counter(), perf_counter() + length
+        while before < until:
+            call()
+            after = perf_counter()
+            samples.append(after - before)
+            before = after
+    return latency(name, samples)
+
+
+def uss(pid: int) -> float:
+    """Bytes of memory that a process has to itself."""
+    total = 0
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        for line in file:
+            if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                total += int(line.split()[1]) * 1024
+    return float(total)

@@ -1,0 +1,120 @@
+"""The package itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from time import perf_counter
+
+import trio
+
+import xoscar_sc as xsc
+from benchmarks.actors import Caller, Echo
+from benchmarks.bare import count_calls, serve_trio, time_awaits
+from benchmarks.common import BATCH, PAYLOAD, TELLS, Control, Values
+
+
+class Package:
+    """Measurements, by name."""
+
+    def __init__(
+        self, echo: xsc.ActorRef[Echo], near: xsc.ActorRef[Echo], caller: xsc.ActorRef[Caller]
+    ) -> None:
+        self.echo = echo
+        self.near_echo = near
+        self.caller = caller
+
+    async def call(self, seconds: float) -> Values:
+        echo = self.echo
+        values = await time_awaits("call", lambda: echo.plain(PAYLOAD), seconds)
+        values |= await time_awaits("sync", lambda: echo.sync(PAYLOAD), seconds)
+        return values | await time_awaits("waits", lambda: echo.waits(PAYLOAD), seconds)
+
+    async def rate(self, callers: int, seconds: float) -> Values:
+        echo = self.echo
+        return {f"rate.{callers}": await count_calls(lambda: echo.plain(PAYLOAD), callers, seconds)}
+
+    async def tell(self, seconds: float) -> Values:
+        begun, told = perf_counter(), 0
+        while perf_counter() < begun + seconds:
+            for _ in range(TELLS):
+                await self.echo.plain.tell(PAYLOAD)
+            told += TELLS
+        await self.echo.plain(PAYLOAD)
+        return {"tell": told / (perf_counter() - begun)}
+
+    async def batch(self, seconds: float) -> Values:
+        add = self.echo.add
+        calls = [add.delay(number) for number in range(BATCH)]
+        begun, items = perf_counter(), 0
+        while perf_counter() < begun + seconds:
+            items += len(await add.batch(*calls))
+        return {"batch": items / (perf_counter() - begun)}
+
+    async def near(self, seconds: float) -> Values:
+        return await self.caller.time("near", self.near_echo, seconds, 100)
+
+    async def between(self, seconds: float) -> Values:
+        return await self.caller.time("between", self.echo, seconds, 1)
+
+    async def cancel(self, seconds: float) -> Values:
+        """From the cancel to the callee's exception, and to the caller's."""
+        stopped, back = [], []
+        until = perf_counter() + seconds
+        while perf_counter() < until:
+            scope, begun = trio.CancelScope(), trio.Event()
+
+            async def call(scope: trio.CancelScope = scope, begun: trio.Event = begun) -> None:
+                with scope:
+                    begun.set()
+                    await self.echo.hang()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call)
+                await begun.wait()
+                await trio.sleep(0.002)
+                cancelled = perf_counter()
+                scope.cancel()
+            back.append(perf_counter() - cancelled)
+            stopped.append(await self.echo.when_stopped() - cancelled)
+        back.sort()
+        stopped.sort()
+        return {"cancel.stopped": stopped[len(stopped) // 2], "cancel.back": back[len(back) // 2]}
+
+    async def start(self, _seconds: float) -> Values:
+        """A program of its own: its first pool needs a guardian."""
+        command = [sys.executable, "-m", "benchmarks.fresh"]
+        done = await trio.run_process(command, capture_stdout=True)
+        values: Values = json.loads(done.stdout)
+        begun = perf_counter()
+        subprocess.run([sys.executable, "-c", "import xoscar_sc"], check=True)
+        return {**values, "import": perf_counter() - begun}
+
+
+async def _main(control: Control) -> None:
+    async with xsc.open_pool_nursery(pools=2) as nursery:
+        first, second = nursery.pools.values()
+        echo = await first.create_actor(Echo)
+        near = await second.create_actor(Echo)
+        caller = await second.create_actor(Caller)
+        package = Package(echo, near, caller)
+        await serve_trio(
+            control,
+            {
+                "call": package.call,
+                "rate.1": lambda seconds: package.rate(1, seconds),
+                "rate.64": lambda seconds: package.rate(64, seconds),
+                "rate.1024": lambda seconds: package.rate(1024, seconds),
+                "tell": package.tell,
+                "batch": package.batch,
+                "near": package.near,
+                "between": package.between,
+                "cancel": package.cancel,
+                "start": package.start,
+            },
+        )
+
+
+def main(control: Control) -> None:
+    trio.run(_main, control)

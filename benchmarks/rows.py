@@ -1,0 +1,105 @@
+"""What is measured, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SUBJECTS = ("floor", "bare", "stdlib", "package")
+TITLES = {"floor": "floor", "bare": "bare trio", "stdlib": "stdlib", "package": "xoscar_sc"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measurement, made by each of some subjects in turn."""
+
+    name: str
+    group: str
+    subjects: tuple[str, ...]
+    seconds: float = 0.3
+    every: int = 1
+    """Made in one of so many rounds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: which value of which subject."""
+
+    group: str
+    title: str
+    unit: str
+    values: dict[str, str] = field(default_factory=dict)
+    """The name of the value, by subject; a floor may be a value of another measurement."""
+
+
+UNITS = {"µs": 1e-6, "ms": 1e-3, "k/s": 1e3, "MB": 1e6}
+"""How many of seconds, of counts in a second, or of bytes."""
+
+MEASURES = (
+    Measure("call", "call", ("floor", "bare", "stdlib", "package")),
+    Measure("rate.1", "rate", ("floor", "bare", "package")),
+    Measure("rate.64", "rate", ("floor", "bare", "package")),
+    Measure("rate.1024", "rate", ("floor", "bare", "package")),
+    Measure("tell", "tell", ("floor", "bare", "stdlib", "package")),
+    Measure("batch", "batch", ("floor", "stdlib", "package")),
+    Measure("near", "near", ("floor", "bare", "package"), 0.2),
+    Measure("between", "between", ("package",)),
+    Measure("cancel", "cancel", ("package",)),
+    Measure("start", "start", ("floor", "stdlib", "package")),
+    Measure("memory", "start", ("floor",)),
+    Measure("kill", "start", ("floor", "stdlib")),
+)
+
+
+def _all(value: str, *subjects: str) -> dict[str, str]:
+    return dict.fromkeys(subjects, value)
+
+
+def _latency(title: str, value: str) -> tuple[Row, Row]:
+    """Two rows beside the latency of a plain call."""
+    first, second = (
+        Row(
+            "call",
+            f"{title}, {part}",
+            "µs",
+            {**_all(f"call.{part}", "floor", "bare", "stdlib"), "package": f"{value}.{part}"},
+        )
+        for part in ("p50", "p99")
+    )
+    return first, second
+
+
+ROWS = (
+    *_latency("call: async, no await", "call"),
+    *_latency("call: sync", "sync"),
+    *_latency("call: async, waits", "waits"),
+    Row("call", "the same over SocketStream, p50", "µs", {"floor": "call.p50", "bare": "stream.p50"}),
+    Row("rate", "calls, 1 caller", "k/s", _all("rate.1", *SUBJECTS)),
+    Row("rate", "calls, 64 callers", "k/s", _all("rate.64", *SUBJECTS)),
+    Row("rate", "calls, 1024 callers", "k/s", _all("rate.1024", *SUBJECTS)),
+    Row("tell", "tells", "k/s", _all("tell", *SUBJECTS)),
+    Row("batch", "batch, items", "k/s", _all("batch", *SUBJECTS)),
+    Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
+    Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
+    Row(
+        "between", "pool to pool, p50", "µs", {**_all("call.p50", "floor", "bare"), "package": "between.p50"}
+    ),
+    Row(
+        "cancel",
+        "cancel: callee stopped",
+        "µs",
+        {**_all("call.p50", "floor", "bare"), "package": "cancel.stopped"},
+    ),
+    Row(
+        "cancel", "cancel: caller back", "µs", {**_all("call.p50", "floor", "bare"), "package": "cancel.back"}
+    ),
+    Row("start", "ready: first pool", "ms", {"floor": "import.libraries", "package": "start.first"}),
+    Row("start", "ready: the next, forked", "ms", _all("start.fork", *SUBJECTS)),
+    Row("start", "ready: the next, fresh", "ms", {"floor": "import.libraries", "package": "start.exec"}),
+    Row("start", "stop of one", "ms", _all("stop", *SUBJECTS)),
+    Row("start", "memory of one, forked", "MB", _all("memory", *SUBJECTS)),
+    Row("start", "memory of one, fresh", "MB", {"floor": "memory", "package": "memory.exec"}),
+    Row("start", "SIGKILL to error in open call", "ms", _all("kill", *SUBJECTS)),
+    Row("start", "import", "ms", {"floor": "import.libraries", "package": "import"}),
+)
+
+GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))
