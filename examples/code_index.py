@@ -69,7 +69,7 @@ def in_short(error: BaseException) -> str:
         return error.strerror or type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{error.msg}, line {error.lineno}" if error.lineno else error.msg
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 class Tally:
@@ -303,7 +303,8 @@ class Bar:
 
 def show_names(console: Console, run: Run) -> None:
     uses, files, _ = run.found
-    table = Table(title=f"The most used of {len(uses):,} names", title_justify="left", box=None)
+    print(f"The most used of {in_words(len(uses), 'name')}:")
+    table = Table(box=None)
     table.add_column("name")
     table.add_column("uses", justify="right")
     table.add_column("in files", justify="right")

@@ -19,8 +19,6 @@ import trio
 
 from tests import leaks
 from tests.launch.conftest import (
-    ENTRY,
-    Pool,
     Start,
     children,
     descriptors,
@@ -28,7 +26,7 @@ from tests.launch.conftest import (
     is_gone,
     open_launcher,
     open_starter,
-    state,
+    resident,
 )
 from tests.launch.entries import spec
 from xoscar_sc.errors import LaunchError
@@ -81,7 +79,8 @@ def test_nothing_outlives_the_root(number: signal.Signals, tmp_path: Path) -> No
     directory = tmp_path / "tree"
     directory.mkdir()
     (directory / "a-file").write_text("")
-    socket.socket(socket.AF_UNIX).bind(str(directory / "s")) if False else None
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "a-socket"))
     before = marked()
     with root_of(*THREE_LEVELS, directory=str(directory)) as root:
         assert len(marked() - before) > 20
@@ -308,17 +307,14 @@ async def test_what_ends_is_forgotten(launcher: LocalLauncher, start: Start, met
     first = await start()
     guardian = guardian_of(first.process)
 
-    def resident() -> int:
-        return int(Path(f"/proc/{guardian}/statm").read_text().split()[1]) * 4096
-
     for _ in range(10):
         await cycle()
     before = descriptors(guardian), descriptors(os.getpid())
-    memory = resident()
+    memory = resident(guardian)
     for _ in range(50 if method == "fork" else 15):
         await cycle()
     assert (descriptors(guardian), descriptors(os.getpid())) == before
-    assert resident() - memory < 200_000
+    assert resident(guardian) - memory < 200_000
     assert children(guardian) == [first.process.pid]
 
 

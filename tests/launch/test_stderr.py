@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
-from tests.launch.conftest import Pool, Start, descriptors, guardian_of, open_launcher, open_starter
+from tests.launch.conftest import Pool, guardian_of, open_launcher, open_starter, resident
 from xoscar_sc.launch.stderr import Copier, Pipe, Tail
 
 
@@ -102,32 +101,106 @@ async def shout(pool: Pool, size: int) -> None:
 
 @pytest.fixture(params=["pipe", "socket", "terminal"])
 def blocked(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
-    """Both ends of something that nobody reads, as fd 2 may be."""
+    """Both ends of something that is full, as fd 2 may be."""
     if request.param == "pipe":
         reading, writing = os.pipe()
     elif request.param == "socket":
         reading, writing = (sock.detach() for sock in socket.socketpair())
     else:
         reading, writing = pty.openpty()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"full" * 64)
+    os.set_blocking(writing, True)
     yield reading, writing
     os.close(reading)
     os.close(writing)
 
 
 async def test_the_guardian_serves_although_nobody_reads_its_stderr(blocked: tuple[int, int]) -> None:
-    reading, writing = blocked
+    _, writing = blocked
+    manager = open_launcher()
     with stderr(writing):
-        manager = open_launcher()
         launcher = await manager.__aenter__()
-    try:
-        async with open_starter(launcher) as start:
-            loud, quiet = await start(), await start()
-            await shout(loud, 1 << 20)
-            assert await quiet.ask("1") == 1
-            while (await start()).process.pid and not os_full(writing):
-                pass
-            loud.process.kill()
-            assert (await loud.process.wait()).last_lines
-            assert os.get_blocking(writing)
-    finally:
-        await manager.__aexit__(None, None, None)
+    async with open_starter(launcher) as start:
+        loud, quiet = await start("loud"), await start("quiet")
+        await shout(loud, 1 << 20)
+        await quiet.do("import os; os.write(2, b'bye'); 1 / 0")
+        assert (await quiet.process.wait()).last_lines[0] == "byeTraceback (most recent call last):"
+        guardian = guardian_of(loud.process)
+        before = resident(guardian)
+        assert await (await start("another")).ask("1") == 1
+        loud.process.kill()
+        assert (await loud.process.wait()).last_lines == ("x" * 8192,)
+        assert resident(guardian) - before < 500_000
+    assert os.get_blocking(writing)
+    await manager.__aexit__(None, None, None)
+
+
+async def test_what_pools_write_to_stderr_is_the_roots_stderr() -> None:
+    reading, writing = os.pipe()
+    manager = open_launcher()
+    with stderr(writing):
+        launcher = await manager.__aenter__()
+    os.close(writing)
+    async with open_starter(launcher) as start:
+        pool = await start()
+        await pool.do("import subprocess; subprocess.run('echo one >&2; echo two >&2', shell=True)")
+        await pool.do("import os; os.write(2, b'three')")
+        pool.finish()
+        await pool.process.wait()
+    await manager.__aexit__(None, None, None)
+    assert os.read(reading, 1000) == b"one\ntwo\nthree"
+    assert os.read(reading, 1000) == b""
+    os.close(reading)
+
+
+@pytest.mark.parametrize("how", ["closed", "no reader", "/dev/full", "file"])
+async def test_a_stderr_that_takes_nothing_harms_nobody(how: str, tmp_path: Path) -> None:
+    reading, fd = os.pipe()
+    if how != "no reader":
+        os.close(fd)
+    os.close(reading)
+    if how == "closed":
+        fd = -1
+    elif how != "no reader":
+        (tmp_path / "file").write_text("before\n")
+        path = how if how == "/dev/full" else str(tmp_path / "file")
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    manager = open_launcher()
+    with stderr(fd):
+        launcher = await manager.__aenter__()
+    if fd >= 0:
+        os.close(fd)
+    async with open_starter(launcher) as start:
+        for method in ("fork", "exec"):
+            pool = await start(method=method)
+            await shout(pool, 1 << 20)
+            assert await pool.ask("1") == 1
+            await pool.do("import sys; print('last', file=sys.stderr); sys.exit(2)")
+            assert (await pool.process.wait()).last_lines[-1].endswith("last")
+    await manager.__aexit__(None, None, None)
+    if how == "file":
+        data = (tmp_path / "file").read_bytes()
+        assert data.startswith(b"before\n")
+        assert data.count(b"x") == 2 << 20
+
+
+def test_a_root_may_have_closed_everything() -> None:
+    program = (
+        "import os\n"
+        "for fd in (0, 1, 2): os.close(fd)\n"
+        "from tests.launch.test_stderr import one_pool\n"
+        "import trio; trio.run(one_pool)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+async def one_pool() -> None:
+    async with open_launcher() as launcher, open_starter(launcher) as start:
+        for method in ("fork", "exec"):
+            pool = await start(method=method)
+            assert await pool.ask("[__import__('os').write(fd, b'x') for fd in (1, 2)]") == [1, 1]
+            await pool.do("print('out')\nimport sys; print('err', file=sys.stderr)\n1 / 0")
+            assert (await pool.process.wait()).last_lines[0].endswith("xerr")

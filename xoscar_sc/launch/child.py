@@ -69,7 +69,7 @@ def run_forked(job: Job, inheritance: Inheritance) -> NoReturn:
     try:
         _detach(job, inheritance)
         _settle(job, inheritance)
-    except BaseException as exc:
+    except BaseException as exc:  # whatever it is, it must be reported, and must not go on from here
         with contextlib.suppress(OSError):
             os.write(job.report, str(exc).encode(errors="replace")[:4096])
         os._exit(FAILED)
@@ -168,7 +168,7 @@ def run(load_entry: Callable[[], Entry], channel: int, guardian: int, configurat
         code = _exit_code(lambda: load_entry()(first, second, wire.read_payload(configuration)))
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-    except BaseException:
+    except BaseException:  # there is nobody above to hear of it
         sys.excepthook(*sys.exc_info())
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -182,7 +182,7 @@ def _exit_code(call: Callable[[], object]) -> int:
         result = call()
     except SystemExit as exc:
         result = exc.code
-    except BaseException as exc:
+    except BaseException as exc:  # as a program does with what nobody has caught
         while exc.__traceback__ and exc.__traceback__.tb_frame.f_code.co_filename == __file__:
             exc.__traceback__ = exc.__traceback__.tb_next
         sys.excepthook(type(exc), exc, exc.__traceback__)

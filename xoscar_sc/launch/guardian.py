@@ -314,10 +314,11 @@ def _preload(root: socket.socket, entry: str) -> child.Entry:
         for module in PRELOAD:
             importlib.import_module(module)
         return child.load(entry)
-    except BaseException as exc:
-        lines = traceback.format_exc().splitlines()[-Tail.LINES :]
-        reason = f"the guardian process cannot load {entry!r}: {type(exc).__name__}: {exc}"
-        wire.send(root, wire.encode(wire.Refused(reason[:4096], tuple(line[:512] for line in lines))))
+    except BaseException:  # a module may raise anything, and the root is told of it
+        tail = Tail()
+        tail.add(traceback.format_exc().encode(errors="replace"))
+        reason = f"the guardian process cannot load {entry!r}: {tail.lines()[-1]}"
+        wire.send(root, wire.encode(wire.Refused(reason, tail.lines())))
         os._exit(child.FAILED)
 
 
@@ -328,7 +329,7 @@ def _serve(root: socket.socket, parent: int) -> child.Job | None:
         guardian.serve()
     except child.Forked as forked:
         return forked.job
-    except Exception:
+    except Exception:  # a fault of ours: everything must end all the same
         traceback.print_exc()
     guardian.end()
     return None

@@ -101,9 +101,11 @@ class Output:
         return os.write(self.fd, data)
 
     def close(self) -> None:
-        """In a fork, let go of what is the guardian's."""
+        """Close what was opened for this."""
         if self._socket is not None:
             self._socket.close()
+        if self.fd != 2:
+            os.close(self.fd)
 
 
 class Pipe:

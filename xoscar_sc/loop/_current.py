@@ -29,6 +29,13 @@ def running_library() -> str:
     raise RuntimeError("no event loop is running in this thread; use trio.run, anyio.run or asyncio.run")
 
 
+def preload_trio() -> None:
+    """Import what trio's side needs, so that processes that are forked from this one need not."""
+    import anyio._backends._trio
+
+    import xoscar_sc.loop._trio  # noqa: F401
+
+
 @asynccontextmanager
 async def open_loop() -> AsyncIterator[Loop]:
     """Serve the running event loop for as long as the block lasts; what still runs at its end is cancelled."""
