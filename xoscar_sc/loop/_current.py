@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,9 +32,8 @@ def running_library() -> str:
 
 def preload_trio() -> None:
     """Import what trio's side needs, so that processes that are forked from this one need not."""
-    import anyio._backends._trio
-
-    import xoscar_sc.loop._trio  # noqa: F401
+    for module in ("xoscar_sc.loop._trio", "anyio._backends._trio"):
+        importlib.import_module(module)
 
 
 @asynccontextmanager

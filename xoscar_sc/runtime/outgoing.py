@@ -17,7 +17,7 @@ from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell, State
 from xoscar_sc.runtime.current import current_cell, current_chain
 from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable, run_one_step
-from xoscar_sc.serialize import dumps_batch, dumps_call, loads, rebuild
+from xoscar_sc.serialize import dumps, dumps_batch, dumps_call, loads, loads_batch, loads_call, rebuild
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.ref import Target
@@ -37,6 +37,8 @@ class Outgoing:
         address = target.address
         runtime = self._runtime
         if address == runtime.address:
+            if target.copy:
+                return await self._send_copied(target, method, args, kwargs)
             return await self._send_here(target, method, args, kwargs)
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
@@ -55,8 +57,11 @@ class Outgoing:
         left = runtime.loop.seconds_left()
         if address == runtime.address:
             cell = runtime.cell(target.uid, target.incarnation)
+            if target.copy:
+                calls = loads_batch(dumps_batch(calls))
             work = LocalWork(cell, method, calls, runtime.loop.slot(), current_chain.get(), left, batch=True)
-            return await self._wait_here(work)
+            value = await self._wait_here(work)
+            return loads(dumps(value)) if target.copy else value
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_batch(calls, segments)
@@ -93,6 +98,8 @@ class Outgoing:
         if address == runtime.address:
             await runtime.loop.breathe()
             cell = runtime.cell(target.uid, target.incarnation)
+            if target.copy:
+                args, kwargs = loads_call(dumps_call(args, kwargs))
             cell.accept(LocalWork(cell, method, (args, kwargs), None, (), None, batch=False))
             return
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
@@ -106,6 +113,12 @@ class Outgoing:
         channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
 
     # In this pool
+
+    async def _send_copied(
+        self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        args, kwargs = loads_call(dumps_call(args, kwargs))
+        return loads(dumps(await self._send_here(target, method, args, kwargs)))
 
     async def _send_here(
         self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]

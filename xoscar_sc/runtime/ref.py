@@ -37,9 +37,11 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "cls", "incarnation", "uid")
+    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "uid")
 
-    def __init__(self, address: str, uid: str, incarnation: int, cls: type[Any] | None) -> None:
+    def __init__(
+        self, address: str, uid: str, incarnation: int, cls: type[Any] | None = None, *, copy: bool = False
+    ) -> None:
         if len(uid) > MAX_NAME:
             raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
         self.address = address
@@ -48,6 +50,8 @@ class Target:
         """Which actor of that uid; 0 for whichever."""
         self.cls = cls
         """Its class, where that is known."""
+        self.copy = copy
+        """Arguments and values are copied in the same pool too."""
         self._runtime: Runtime | None = None
 
     def runtime(self) -> Runtime:
@@ -150,9 +154,25 @@ class ActorRef(Generic[T]):
     __slots__ = ("__dict__", "__weakref__", "_target")
 
     def __init__(
-        self, address: str, uid: str, incarnation: int = 0, cls: type[StatelessActor] | None = None
+        self,
+        address: str,
+        uid: str,
+        incarnation: int = 0,
+        cls: type[StatelessActor] | None = None,
+        *,
+        copy: bool = False,
     ) -> None:
-        self._target = Target(address, uid, incarnation, cls)
+        self._target = Target(address, uid, incarnation, cls, copy=copy)
+
+    def options(self, *, copy: bool) -> ActorRef[T]:
+        """The same reference with other options.
+
+        Args:
+            copy: arguments and values are copied also where caller and actor live in the same pool; without it they
+                are handed over as they are there, and a change by one is seen by the other.
+        """
+        target = self._target
+        return ActorRef(target.address, target.uid, target.incarnation, target.cls, copy=copy)
 
     @property
     def uid(self) -> str:
@@ -208,10 +228,15 @@ class ActorRef(Generic[T]):
         return hash((self._target.address, self._target.uid))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ActorRef, (self._target.address, self._target.uid, self._target.incarnation)
+        target = self._target
+        return _restore, (target.address, target.uid, target.incarnation, target.copy)
 
     def __repr__(self) -> str:
         return repr(self._target)
 
     def __target__(self) -> Target:
         return self._target
+
+
+def _restore(address: str, uid: str, incarnation: int, copy: bool) -> ActorRef[Any]:
+    return ActorRef(address, uid, incarnation, copy=copy)

@@ -157,7 +157,7 @@ class Runtime:
 
     async def ask(self, address: str, method: str, *args: Any) -> Any:
         """Call the control of the pool at ``address``."""
-        return await self.outgoing.send(Target(address, "", 0, None), method, args, {})
+        return await self.outgoing.send(Target(address, "", 0), method, args, {})
 
     # Actors
 
