@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def main() -> None:
     if args.names[:1] == ["profile"]:
         from benchmarks.profile import profile_calls
 
-        print(profile_calls((args.names + ["driver"])[1], args.callers, tells=args.tells))
+        print(profile_calls([*args.names, "driver"][1], args.callers, tells=args.tells))
         return
     unknown = set(args.names) - set(GROUPS)
     if unknown:
@@ -46,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

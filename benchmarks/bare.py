@@ -16,7 +16,7 @@ from time import perf_counter
 import trio
 from trio.lowlevel import Abort, Task, reschedule, wait_readable, wait_task_rescheduled, wait_writable
 
-from benchmarks.common import CHUNK, PAYLOAD, SIZE, TELLS, WARM, Control, Values, forked, latency
+from benchmarks.common import CHUNK, PAYLOAD, SIZE, TELLS, WARM, Control, Values, forked, latency, placed
 
 JOIN = 512
 NUMBERED = 1 << 31
@@ -195,8 +195,7 @@ async def time_awaits(name: str, call: Callable[[], Awaitable[object]], seconds:
 
 async def count_calls(call: Callable[[], Awaitable[object]], callers: int, seconds: float) -> float:
     """Calls in a second, with so many callers."""
-    answered = 0
-    until = perf_counter() + seconds * WARM
+    answered, begun, until = 0, 0.0, 0.0
 
     async def caller() -> None:
         nonlocal answered
@@ -277,7 +276,9 @@ class Bare:
         return {name: value / 100 for name, value in values.items()}
 
 
-async def serve_trio(control: Control, measures: dict[str, Callable[[float], Awaitable[Values]]]) -> None:
+async def serve_trio(
+    control: Control, measures: dict[str, Callable[[float], Awaitable[Values]]], callees: list[int]
+) -> None:
     """Make measurements, for a subject that runs trio."""
     control.answer({})
     while True:
@@ -285,12 +286,14 @@ async def serve_trio(control: Control, measures: dict[str, Callable[[float], Awa
         request = control.receive()
         if request is None:
             return
-        measure, seconds = request
-        control.answer(await measures[measure](seconds))
+        measure, seconds, place = request
+        with placed(place, callees):
+            values = await measures[measure](seconds)
+        control.answer(values)
 
 
-async def _main(control: Control, *socks: socket.socket) -> None:
-    bare = Bare(*socks)
+async def _main(control: Control, children: list[tuple[socket.socket, int]]) -> None:
+    bare = Bare(*(sock for sock, _ in children))
     await serve_trio(
         control,
         {
@@ -301,9 +304,10 @@ async def _main(control: Control, *socks: socket.socket) -> None:
             "tell": bare.tell,
             "near": bare.near,
         },
+        [pid for _, pid in children],
     )
 
 
 def main(control: Control) -> None:
-    with forked(echo) as echoing, forked(echo_stream) as streaming, forked(answer) as answering:
-        trio.run(_main, control, echoing, streaming, answering)
+    with forked(echo) as one, forked(echo_stream) as two, forked(answer) as three:
+        trio.run(_main, control, [one, two, three])

@@ -32,29 +32,52 @@ class Control:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
-    def receive(self) -> tuple[str, float] | None:
-        """The next measurement to make, and its seconds; None: no more."""
+    def receive(self) -> tuple[str, float, str] | None:
+        """The next measurement to make, its seconds, and its place; None: no more."""
         data = self.sock.recv(4096)
         if not data:
             return None
-        measure, seconds = json.loads(data)
-        return measure, seconds
+        measure, seconds, place = json.loads(data)
+        return measure, seconds, place
 
     def answer(self, values: Values) -> None:
         self.sock.sendall(json.dumps(values).encode())
 
 
-def serve(control: Control, measures: dict[str, Callable[[float], Values]]) -> None:
+@contextmanager
+def placed(place: str, callees: list[int]) -> Iterator[None]:
+    """Bind this process and those it calls to CPUs: ``"apart"``, ``"together"``, or ``"free"``, not at all.
+
+    Args:
+        place: one of these.
+        callees: their pids.
+    """
+    usable = os.sched_getaffinity(0)
+    first, second = min(usable), max(usable)
+    if place != "free":
+        os.sched_setaffinity(0, {first})
+        for pid in callees:
+            os.sched_setaffinity(pid, {second if place == "apart" else first})
+    try:
+        yield
+    finally:
+        for pid in (0, *callees):
+            os.sched_setaffinity(pid, usable)
+
+
+def serve(control: Control, measures: dict[str, Callable[[float], Values]], callees: list[int]) -> None:
     """Make measurements, for a subject without an event loop."""
     control.answer({})
     while (request := control.receive()) is not None:
-        measure, seconds = request
-        control.answer(measures[measure](seconds))
+        measure, seconds, place = request
+        with placed(place, callees):
+            values = measures[measure](seconds)
+        control.answer(values)
 
 
 @contextmanager
-def forked(child: Callable[[socket.socket], None]) -> Iterator[socket.socket]:
-    """A fork of this process that runs ``child`` at the other end of a socket pair, until this end is closed."""
+def forked(child: Callable[[socket.socket], None]) -> Iterator[tuple[socket.socket, int]]:
+    """A fork of this process that runs ``child`` at the other end of a socket pair, and its pid."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
@@ -65,7 +88,7 @@ def forked(child: Callable[[socket.socket], None]) -> Iterator[socket.socket]:
             os._exit(0)
     theirs.close()
     try:
-        yield ours
+        yield ours, pid
     finally:
         ours.close()
         os.kill(pid, signal.SIGKILL)
@@ -81,6 +104,7 @@ def latency(name: str, samples: list[float]) -> Values:
 
 def time_calls(name: str, call: Callable[[], Any], seconds: float) -> Values:
     """The latency of a blocking call."""
+    samples: list[float] = []
     for length in (seconds * WARM, seconds):
         samples = []
         before, until = perf_counter(), perf_counter() + length

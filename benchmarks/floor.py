@@ -103,7 +103,7 @@ class Floor:
         return {"tell": told / (perf_counter() - begun)}
 
     def batch(self, seconds: float) -> Values:
-        calls = [((number,), {}) for number in range(BATCH)]
+        calls: list[tuple[tuple[int], dict[str, int]]] = [((number,), {}) for number in range(BATCH)]
         begun, items = perf_counter(), 0
         while perf_counter() < begun + seconds:
             pickle.dump(calls, self.batching)
@@ -173,7 +173,7 @@ class Floor:
 
 
 def main(control: Control) -> None:
-    with forked(echo) as echoing, forked(batches) as batching, forked(forker) as forking:
+    with forked(echo) as (echoing, one), forked(batches) as (batching, two), forked(forker) as (forking, _):
         floor = Floor(echoing, batching, forking)
         serve(
             control,
@@ -189,4 +189,5 @@ def main(control: Control) -> None:
                 "memory": floor.memory,
                 "kill": floor.kill,
             },
+            [one, two],
         )

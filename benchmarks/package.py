@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from time import perf_counter
 
@@ -53,10 +52,12 @@ class Package:
         return {"batch": items / (perf_counter() - begun)}
 
     async def near(self, seconds: float) -> Values:
-        return await self.caller.time("near", self.near_echo, seconds, 100)
+        values: Values = await self.caller.time("near", self.near_echo, seconds, 100)
+        return values
 
     async def between(self, seconds: float) -> Values:
-        return await self.caller.time("between", self.echo, seconds, 1)
+        values: Values = await self.caller.time("between", self.echo, seconds, 1)
+        return values
 
     async def cancel(self, seconds: float) -> Values:
         """From the cancel to the callee's exception, and to the caller's."""
@@ -88,7 +89,7 @@ class Package:
         done = await trio.run_process(command, capture_stdout=True)
         values: Values = json.loads(done.stdout)
         begun = perf_counter()
-        subprocess.run([sys.executable, "-c", "import xoscar_sc"], check=True)
+        await trio.run_process([sys.executable, "-c", "import xoscar_sc"])
         return {**values, "import": perf_counter() - begun}
 
 
@@ -113,6 +114,7 @@ async def _main(control: Control) -> None:
                 "cancel": package.cancel,
                 "start": package.start,
             },
+            [first.pid],
         )
 
 

@@ -16,8 +16,10 @@ class Measure:
     group: str
     subjects: tuple[str, ...]
     seconds: float = 0.3
-    every: int = 1
-    """Made in one of so many rounds."""
+    place: str = "apart"
+    """See :func:`benchmarks.common.placed`."""
+    prefix: str = ""
+    """What its values are to be called here, before their names."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ UNITS = {"µs": 1e-6, "ms": 1e-3, "k/s": 1e3, "MB": 1e6}
 
 MEASURES = (
     Measure("call", "call", ("floor", "bare", "stdlib", "package")),
+    Measure("call", "call", ("floor", "bare", "stdlib", "package"), 0.2, "together", "one."),
     Measure("rate.1", "rate", ("floor", "bare", "package")),
     Measure("rate.64", "rate", ("floor", "bare", "package")),
     Measure("rate.1024", "rate", ("floor", "bare", "package")),
@@ -44,9 +47,9 @@ MEASURES = (
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
-    Measure("start", "start", ("floor", "stdlib", "package")),
-    Measure("memory", "start", ("floor",)),
-    Measure("kill", "start", ("floor", "stdlib")),
+    Measure("start", "start", ("floor", "stdlib", "package"), place="free"),
+    Measure("memory", "start", ("floor",), place="free"),
+    Measure("kill", "start", ("floor", "stdlib"), place="free"),
 )
 
 
@@ -54,25 +57,24 @@ def _all(value: str, *subjects: str) -> dict[str, str]:
     return dict.fromkeys(subjects, value)
 
 
-def _latency(title: str, value: str) -> tuple[Row, Row]:
-    """Two rows beside the latency of a plain call."""
-    first, second = (
-        Row(
-            "call",
-            f"{title}, {part}",
-            "µs",
-            {**_all(f"call.{part}", "floor", "bare", "stdlib"), "package": f"{value}.{part}"},
-        )
-        for part in ("p50", "p99")
-    )
-    return first, second
+def _latency(title: str, value: str, part: str = "p50", prefix: str = "") -> Row:
+    """A latency, beside that of a plain call."""
+    others = _all(f"{prefix}call.{part}", "floor", "bare", "stdlib")
+    return Row("call", title, "µs", {**others, "package": f"{prefix}{value}.{part}"})
 
 
 ROWS = (
-    *_latency("call: async, no await", "call"),
-    *_latency("call: sync", "sync"),
-    *_latency("call: async, waits", "waits"),
+    _latency("call: async, no await, p50", "call"),
+    _latency("call: async, no await, p99", "call", "p99"),
+    _latency("call: sync, p50", "sync"),
+    _latency("call: sync, p99", "sync", "p99"),
+    _latency("call: async, waits, p50", "waits"),
+    _latency("call: async, waits, p99", "waits", "p99"),
     Row("call", "the same over SocketStream, p50", "µs", {"floor": "call.p50", "bare": "stream.p50"}),
+    _latency("on one CPU: async, no await, p50", "call", prefix="one."),
+    _latency("on one CPU: sync, p50", "sync", prefix="one."),
+    _latency("on one CPU: async, waits, p50", "waits", prefix="one."),
+    Row("call", "the same over SocketStream, p50", "µs", {"floor": "one.call.p50", "bare": "one.stream.p50"}),
     Row("rate", "calls, 1 caller", "k/s", _all("rate.1", *SUBJECTS)),
     Row("rate", "calls, 64 callers", "k/s", _all("rate.64", *SUBJECTS)),
     Row("rate", "calls, 1024 callers", "k/s", _all("rate.1024", *SUBJECTS)),

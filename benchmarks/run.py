@@ -41,8 +41,8 @@ class Subject:
         values: Values = json.loads(data)
         return values
 
-    def measure(self, measure: str, seconds: float) -> Values:
-        self._sock.send(json.dumps([measure, seconds]).encode())
+    def measure(self, measure: Measure, scale: float) -> Values:
+        self._sock.send(json.dumps([measure.name, measure.seconds * scale, measure.place]).encode())
         return self.answer()
 
     def __exit__(
@@ -59,9 +59,9 @@ class Subject:
 def needed(groups: list[str]) -> list[Measure]:
     """The measurements for some groups of rows; a row may be shown beside a value of another group."""
     named = [row for row in ROWS if row.group in groups]
-    wanted = {(subject, value.partition(".")[0]) for row in named for subject, value in row.values.items()}
-    extra = {measure for subject, measure in wanted if subject != "package"}
-    return [each for each in MEASURES if each.group in groups or each.name in extra]
+    # A value is called after its measurement; at least each that another group's row is shown beside is.
+    beside = {value.removesuffix(".p50") for row in named for value in row.values.values()}
+    return [each for each in MEASURES if each.group in groups or each.prefix + each.name in beside]
 
 
 def run(groups: list[str], rounds: int, scale: float) -> Results:
@@ -77,10 +77,9 @@ def run(groups: list[str], rounds: int, scale: float) -> Results:
             print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
             for measure in measures:
                 for name in measure.subjects:
-                    for value, figure in (
-                        subjects[name].measure(measure.name, measure.seconds * scale).items()
-                    ):
-                        results[name].setdefault(value, []).append(figure)
+                    values = subjects[name].measure(measure, scale)
+                    for value, figure in values.items():
+                        results[name].setdefault(measure.prefix + value, []).append(figure)
     print("\r\033[K", end="", file=sys.stderr, flush=True)
     return results
 

@@ -115,6 +115,7 @@ def main(control: Control) -> None:
                 "start": stdlib.start,
                 "kill": stdlib.kill,
             },
+            [child.pid for child in mp.active_children() if child.pid],
         )
     finally:
         stdlib.pool.terminate()

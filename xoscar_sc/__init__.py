@@ -22,6 +22,7 @@ from xoscar_sc.runtime import (
     find_actor,
     has_actor,
     kill_actor,
+    method,
     wait_for_actor,
 )
 from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_pool_nursery
@@ -48,6 +49,7 @@ __all__ = [
     "find_actor",
     "has_actor",
     "kill_actor",
+    "method",
     "open_pool_nursery",
     "strategy",
     "wait_for_actor",

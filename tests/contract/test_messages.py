@@ -279,13 +279,15 @@ async def test_a_tell_that_raises_fails_the_nursery(method: str) -> None:
 
 
 @both_drivers
-async def test_a_tell_to_a_method_that_is_not_there_fails_the_nursery() -> None:
-    with pytest.raises(AttributeError, match="nothing_like_it"):
-        async with xsc.open_pool_nursery(pools=1) as n:
-            echo = await n.create_actor(Echo, uid="echo")
-            unknown = await xsc.actor_ref(echo.address, "echo")
-            await unknown.nothing_like_it.tell()
-            await anyio.sleep_forever()
+async def test_a_tell_to_a_method_that_is_not_there_is_an_event_and_the_actor_goes_on() -> None:
+    async with xsc.open_pool_nursery(pools=1) as n:
+        events = n.events()
+        echo = await n.create_actor(Echo, uid="echo")
+        unknown = await xsc.actor_ref(echo.address, "echo")
+        await unknown.nothing_like_it.tell()
+        dropped = await next_event(events, xsc.events.MessageDropped)
+        assert (dropped.uid, dropped.method) == ("echo", "nothing_like_it")
+        assert await echo.echo(1) == 1
 
 
 @pytest.mark.parametrize("pools", [("pool-1", "pool-1"), ("pool-1", "pool-2")])

@@ -6,7 +6,9 @@ import errno
 import os
 from typing import NoReturn
 
-from tests.launch.entries import main as main
+from tests.launch.entries import main
+
+__all__ = ["main"]
 
 
 def fork() -> NoReturn:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,14 @@ async def start(launcher: LocalLauncher) -> AsyncIterator[Start]:
 
 @pytest.fixture(params=["fork", "exec"])
 def method(request: pytest.FixtureRequest) -> Method:
-    return request.param
+    method: Method = request.param
+    return method
 
 
-async def gone(pid: int, within: float = 2.0) -> None:
-    """Wait until a process has ended; a zombie has."""
+async def until(condition: Callable[[], bool], within: float = 2.0) -> None:
+    """Wait for something that other processes do."""
     with trio.fail_after(within):
-        while not is_gone(pid):
+        while not condition():  # noqa: ASYNC110 - no event tells it
             await trio.sleep(0.001)
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import trio
@@ -52,8 +53,7 @@ def tree(channel: socket.socket, guardian: socket.socket, payload: bytes) -> NoR
 
 async def grow(guardian: socket.socket, plan: dict[str, Any]) -> None:
     async with open_loop() as loop:
-        channels = await start_pools(LocalLauncher.attach(loop, guardian), plan["pools"])
-        assert channels
+        _channels = await start_pools(LocalLauncher.attach(loop, guardian), plan["pools"])
         behave(plan["behaviour"])
 
 
@@ -70,30 +70,19 @@ async def start_pools(launcher: LocalLauncher, plans: list[dict[str, Any]]) -> l
 SLEEP = [sys.executable, "-S", "-c", "import signal; signal.pause()"]
 
 
-def behave(how: str) -> NoReturn:
-    """Do something that is not easily ended, and say so on stdout just before."""
-    if how == "subprocess":
-        subprocess.Popen(SLEEP)
-    elif how == "setsid":
-        subprocess.Popen(SLEEP, start_new_session=True)
-    elif how == "daemon":
-        daemon()
-    elif how == "ignore":
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-    elif how == "threads":
-        for _ in range(3):
-            threading.Thread(target=signal.sigwait, args=({signal.SIGUSR2},)).start()
-    os.write(1, f"{how}\n".encode())
-    if how == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    elif how == "gil":
-        ctypes.PyDLL(None).sleep(1000)
-    elif how == "spin":
-        while True:
-            pass
+def ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def start_threads() -> None:
+    for _ in range(3):
+        threading.Thread(target=signal.sigwait, args=({signal.SIGUSR2},)).start()
+
+
+def spin() -> NoReturn:
     while True:
-        signal.pause()
+        pass
 
 
 def daemon() -> int:
@@ -114,17 +103,39 @@ def daemon() -> int:
     return pid
 
 
+PREPARE: dict[str, Callable[[], object]] = {
+    "subprocess": lambda: subprocess.Popen(SLEEP),
+    "setsid": lambda: subprocess.Popen(SLEEP, start_new_session=True),
+    "daemon": daemon,
+    "ignore": ignore_signals,
+    "threads": start_threads,
+}
+REMAIN: dict[str, Callable[[], object]] = {
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "gil": lambda: ctypes.PyDLL(None).sleep(1000),
+    "spin": spin,
+}
+
+
+def behave(how: str) -> NoReturn:
+    """Do something that is not easily ended, and say so on stdout when it begins."""
+    _kept = PREPARE.get(how, int)()
+    os.write(1, f"{how}\n".encode())
+    REMAIN.get(how, int)()
+    while True:
+        signal.pause()
+
+
 def root(plans: str, directory: str = "", fork: bool = False) -> None:
     """The program of a root: start a pool for each plan, say so, and wait."""
 
     async def main() -> None:
         async with open_loop() as loop:
             launcher = await LocalLauncher.open(loop, directory=directory, entry="tests.launch.entries:tree")
-            channels = await start_pools(launcher, json.loads(plans))
+            _channels = await start_pools(launcher, json.loads(plans))
             if fork and os.fork() == 0:
                 behave("fork")
             os.write(1, b"root\n")
             await trio.sleep_forever()
-        del channels
 
     trio.run(main)

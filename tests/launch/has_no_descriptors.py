@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import resource
 
-from tests.launch.entries import main as main
+from tests.launch.entries import main
+
+__all__ = ["main"]
 
 if os.environ.get("XSC_POOL", "").startswith("-"):
     resource.setrlimit(resource.RLIMIT_NOFILE, (14, 14))

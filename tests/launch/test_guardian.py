@@ -27,6 +27,7 @@ from tests.launch.conftest import (
     open_launcher,
     open_starter,
     resident,
+    until,
 )
 from tests.launch.entries import spec
 from xoscar_sc.errors import LaunchError
@@ -40,7 +41,9 @@ def plan(behaviour: str, *pools: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def root_of(*plans: dict[str, Any], directory: str = "", fork: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+def root_of(
+    *plans: dict[str, Any], directory: str = "", fork: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
     """A root in a process of its own, when everything that was planned is there."""
     program = f"from tests.launch import entries; entries.root({json.dumps(plans)!r}, {directory!r}, {fork})"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
@@ -230,9 +233,7 @@ async def test_pools_die_with_their_guardian(launcher: LocalLauncher, start: Sta
         ("the guardian process died, and with it all that it had started",),
     )
     await stuck.process.wait()
-    with trio.fail_after(2):
-        while not all(map(is_gone, (pool.process.pid, stuck.process.pid, child, guardian))):
-            await trio.sleep(0.001)
+    await until(lambda: all(map(is_gone, (pool.process.pid, stuck.process.pid, child, guardian))))
     assert await launcher.exit_of(pool.process.pool_id) is None
     another = await start(method=method)
     assert guardian_of(another.process) != guardian
@@ -256,7 +257,14 @@ async def test_a_start_under_way_fails_with_its_guardian(launcher: LocalLauncher
 
 async def test_signals_do_not_impress_the_guardian(start: Start) -> None:
     pool = await start()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGTSTP, signal.SIGTTOU):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGPIPE,
+        signal.SIGTSTP,
+        signal.SIGTTOU,
+    ):
         os.kill(guardian_of(pool.process), number)
     await start()
 

@@ -11,11 +11,22 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from tests.launch.conftest import ENTRY, Start, children, guardian_of, is_gone, open_launcher, open_starter, state
+from tests.launch.conftest import (
+    ENTRY,
+    Start,
+    children,
+    guardian_of,
+    is_gone,
+    open_launcher,
+    open_starter,
+    state,
+    until,
+)
 from tests.launch.entries import spec
 from xoscar_sc.errors import LaunchError
 from xoscar_sc.launch import LocalLauncher, Method, ProcessExit
@@ -157,7 +168,9 @@ async def test_a_process_starts_clean(start: Start, method: Method) -> None:
     await pool.do("import os, random, signal, socket, sys, threading")
     assert await pool.ask("[os.getpgrp() == os.getpid(), os.getsid(0)]") == [True, os.getsid(0)]
     assert await pool.ask("os.readlink('/proc/self/fd/0')") == "/dev/null"
-    assert await pool.ask("[signal.getsignal(n) for n in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP)]") == [0, 0, 0]
+    assert await pool.ask(
+        "[signal.getsignal(n) for n in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP)]"
+    ) == [0, 0, 0]
     assert await pool.ask("signal.getsignal(signal.SIGINT)") == signal.SIG_IGN
     assert await pool.ask("len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))") == 0
     assert await pool.ask("signal.set_wakeup_fd(-1)") == -1
@@ -165,7 +178,10 @@ async def test_a_process_starts_clean(start: Start, method: Method) -> None:
     assert await pool.ask("threading.current_thread() is threading.main_thread()")
     # stdin, stdout, stderr, the channel, the connection, and the directory that is being listed
     assert await pool.ask("len(os.listdir('/proc/self/fd'))") == 6
-    assert await pool.ask("[os.get_inheritable(fd) for fd in (channel.fileno(), guardian.fileno())]") == [False, False]
+    assert await pool.ask("[os.get_inheritable(fd) for fd in (channel.fileno(), guardian.fileno())]") == [
+        False,
+        False,
+    ]
     other = await start(method=method)
     assert await pool.ask("random.random()") != await other.ask("__import__('random').random()")
 
@@ -173,9 +189,7 @@ async def test_a_process_starts_clean(start: Start, method: Method) -> None:
 async def test_kill_ends_a_stopped_process(start: Start, method: Method) -> None:
     pool = await start(method=method)
     await pool.do("import os; os.kill(os.getpid(), __import__('signal').SIGSTOP)")
-    with trio.fail_after(5):
-        while state(pool.process.pid)[0] != "T":
-            await trio.sleep(0.001)
+    await until(lambda: state(pool.process.pid)[0] == "T")
     pool.process.kill()
     pool.process.kill()
     assert (await pool.process.wait()).describe() == "was killed by SIGKILL"
@@ -255,7 +269,7 @@ async def test_closing_the_launcher_ends_everything(start: Start, launcher: Loca
 # What cannot be started
 
 
-async def refused(launcher: LocalLauncher, **changes: object) -> str:
+async def refused(launcher: LocalLauncher, **changes: Any) -> str:
     """Why a process is not started; nothing is left of it, and the next one is."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -327,7 +341,9 @@ async def test_a_cancelled_start_leaves_no_process(method: Method, checkpoints: 
             assert children(guardian_of(pool.process)) == [pool.process.pid]
 
 
-async def test_a_start_cancelled_at_any_moment_leaves_no_process(launcher: LocalLauncher, start: Start, method: Method) -> None:
+async def test_a_start_cancelled_at_any_moment_leaves_no_process(
+    launcher: LocalLauncher, start: Start, method: Method
+) -> None:
     first = await start()
     guardian = guardian_of(first.process)
     cancelled = 0

@@ -27,7 +27,9 @@ def test_an_exit_describes_itself(how: ProcessExit, text: str) -> None:
 BEFORE = {"PATH": "/bin", "LANG": "C", "LD_LIBRARY_PATH": "/lib", "XSC_POOL": "a"}
 
 
-@pytest.mark.parametrize("change", [{}, {"PATH": "/usr/bin"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"XSC_POOL": "b"}, {"TZ": "X"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"PATH": "/usr/bin"}, {"CUDA_VISIBLE_DEVICES": "0"}, {"XSC_POOL": "b"}, {"TZ": "X"}]
+)
 def test_a_fork_will_do(change: dict[str, str]) -> None:
     assert choose_method(BEFORE, {**BEFORE, **change}) == "fork"
 

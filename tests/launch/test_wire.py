@@ -65,30 +65,36 @@ def test_a_packet_that_is_too_long_is_the_end(pair: tuple[socket.socket, socket.
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "reason"),
     [
-        wire.Start("an id", "n", "fork", None),
-        wire.Start("id", "n" * 1025, "fork", None),
-        wire.Start("id", "n", "clone", None),  # type: ignore[arg-type]
-        wire.Start("id", "n", "fork", (-1,)),
-        wire.Start("id", "n", "fork", tuple(range(2**20, 2**20 + 20_000))),
-        wire.Start("id", "\ud800", "fork", None),
-        wire.Watch("x" * 101),
+        (wire.Start("an id", "n", "fork", None), "matching regex"),
+        (wire.Start("id", "n" * 1025, "fork", None), "length <= 1024"),
+        (wire.Start("id", "n", "clone", None), "'clone'"),  # type: ignore[arg-type]
+        (wire.Start("id", "n", "fork", (-1,)), ">= 0"),
+        (wire.Start("id", "n", "fork", tuple(range(2**20, 2**20 + 20_000))), "too many"),
+        (wire.Start("id", "\ud800", "fork", None), "surrogates"),
+        (wire.Watch("x" * 101), "matching regex"),
     ],
 )
-def test_a_request_that_would_not_be_taken_is_not_sent(request_: wire.Request) -> None:
-    with pytest.raises(ValueError):
+def test_a_request_that_would_not_be_taken_is_not_sent(request_: wire.Request, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         wire.encode_request(request_)
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", os.urandom(1 << 20)])
 def test_a_configuration_is_read_as_it_was_written(payload: bytes) -> None:
     odd = os.fsdecode(b"\xff")
-    fd = wire.write_configuration(spec("name", payload, env={"A": odd, "B": ""}, cwd=f"/{odd}", sys_path=("", odd)))
+    fd = wire.write_configuration(
+        spec("name", payload, env={"A": odd, "B": ""}, cwd=f"/{odd}", sys_path=("", odd))
+    )
     assert not os.get_inheritable(fd)
     for _ in range(2):
         header = wire.read_header(fd)
-        assert (header.env, header.cwd, header.sys_path) == ({b"A": b"\xff", b"B": b""}, b"/\xff", [b"", b"\xff"])
+        assert (header.env, header.cwd, header.sys_path) == (
+            {b"A": b"\xff", b"B": b""},
+            b"/\xff",
+            [b"", b"\xff"],
+        )
     assert wire.read_payload(fd) == payload
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)

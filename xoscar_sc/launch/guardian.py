@@ -354,7 +354,7 @@ def main(sock: int, parent: int, directory: str, entry: str) -> NoReturn:
         entry: the same.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) < 3:  # in the place of what the root has closed
-        pass
+        os.set_inheritable(fd, True)
     os.close(fd)
     signals = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED}
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

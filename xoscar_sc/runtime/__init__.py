@@ -19,6 +19,7 @@ from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed
 from xoscar_sc.runtime.runtime import Listening, Place, Runtime
+from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "Actor",
@@ -41,6 +42,7 @@ __all__ = [
     "has_actor",
     "is_actor_class",
     "kill_actor",
+    "method",
     "run_pool",
     "running_runtime",
     "set_running_runtime",

@@ -58,7 +58,10 @@ class StatelessActor:
 
     @property
     def exit_stack(self) -> AsyncExitStack:
-        """An exit stack that is closed when the actor ends, after ``__pre_destroy__``."""
+        """An exit stack that is closed when the actor ends, after ``__pre_destroy__``.
+
+        What has a cancel scope, as a pool nursery has, is entered in ``__post_create__``: in the actor's own task.
+        """
         return self._cell().exit_stack
 
     async def stop(self) -> None:

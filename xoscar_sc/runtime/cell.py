@@ -70,6 +70,10 @@ class Cell:
         self._late_errors: list[BaseException] = []
         """What its end raised, hooks mostly."""
         self._finished_up = False
+        self.abandoned = False
+        """Messages were cancelled, and not by those who had sent them."""
+        self._failing = False
+        """A task in its nursery has failed."""
         self._cancelled = False
         self._killed = False
         self._scopes: list[Any] = []
@@ -92,11 +96,17 @@ class Cell:
 
     def where(self) -> str:
         """The actor, for the note of an exception."""
-        return f"actor {self.uid!r} {self.runtime.where()}"
+        return f"actor {self.uid!r} {self.runtime.where()}" if self.uid else self.runtime.where()
 
     def died(self, *, maybe_executed: bool) -> ActorDied:
         """What a message gets that the actor will not answer any more."""
         cause = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        if cause is None and self._failing:
+            cause = "an error in its nursery"
+        if not self.uid:
+            return ActorDied(
+                f"the pool of this function is ending {self.runtime.where()}", maybe_executed=True
+            )
         how = "was killed" if self._killed else "has ended" if cause is None else f"failed with {cause}"
         return ActorDied(
             f"actor {self.uid!r} {how}", uid=self.uid, cause=cause, maybe_executed=maybe_executed
@@ -198,12 +208,23 @@ class Cell:
     def close(self, *, cancel: bool) -> None:
         """Take no more messages, and refuse those that wait; ``cancel``: the running one is cancelled."""
         self.state = State.ENDING
+        self.abandon(cancel=cancel)
+
+    def abandon(self, *, cancel: bool) -> None:
+        """Refuse the messages that wait; ``cancel``: the running one is cancelled."""
+        self.abandoned = True
         queued, self.mailbox = self.mailbox, deque()
         for work in queued:
             work.refuse(self.died(maybe_executed=False))
         if cancel:
             for work in list(self.running):
                 work.cancel()
+
+    async def wait_idle(self) -> None:
+        """Wait until no message runs or waits."""
+        while self.running or self.mailbox:
+            self._idle = self.runtime.loop.slot()
+            await self._idle.wait()
 
     async def wait_ended(self) -> None:
         """Wait until the actor has ended, and raise what its hooks raised.
@@ -228,30 +249,52 @@ class Cell:
         current_cell.set(self)
         try:
             async with self.runtime.loop.open_nursery() as self.nursery:
-                self._scopes.append(self.nursery.cancel_scope)
-                await self._create(args, kwargs, created)
-                await self._asked.wait()
-                await self._finish_up()
-                self.nursery.cancel_scope.cancel()
-        except BaseException as exc:  # the constructor's, or that of a task in the nursery
-            if created.filled and created.value is None:
-                self._nursery_failed(exc)
-        if created.filled and created.value is None and not self._finished_up and not self._killed:
-            with anyio.CancelScope() as scope:
-                self._scopes.append(scope)
-                await self._finish_up()
+                with anyio.CancelScope() as scope:
+                    self._scopes += [self.nursery.cancel_scope, scope]
+                    # Scopes nest: what is in the stack was entered inside of the nursery, and is left there.
+                    async with self.exit_stack:
+                        await self._live(args, kwargs, created, scope)
+        except BaseException as exc:  # the constructor's, a closer's, or that of a task in the nursery
+            self._nursery_failed(exc, created)
         created.set(self.died(maybe_executed=True))
-        await self._forget(await self._close_exit_stack())
+        await self._forget(self._late_error())
 
-    def _nursery_failed(self, exc: BaseException) -> None:
+    async def _live(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot, scope: anyio.CancelScope
+    ) -> None:
+        """Live, up to what is left to the exit stack; ``scope`` is around that."""
+        try:
+            await self._create(args, kwargs, created)
+            await self._asked.wait()
+            await self._finish_up()
+        except self.runtime.loop.cancelled:
+            # A task failed, or something in the exit stack; which error it was shows when the nursery is left.
+            if created.filled and not (self._killed or self._finished_up):
+                self._failing = True
+                self.close(cancel=True)
+                with anyio.CancelScope(shield=True) as hook:
+                    self._scopes.append(hook)
+                    await self._finish_up()
+            raise
+        finally:
+            scope.shield = True
+            self.nursery.cancel_scope.cancel()
+
+    def _nursery_failed(self, exc: BaseException, created: Slot) -> None:
         """A task in the nursery failed, or everything around it is being cancelled."""
         error = without_cancelled(exc, self.runtime.loop.cancelled)
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             self.runtime.exit_with(error)
-        elif error is not None and self.ending:
-            self._late_errors.append(error)
+        elif not created.filled:
+            created.set(error or self.died(maybe_executed=True))
+        elif created.value is not None:
+            pass  # the constructor's, and told already
+        elif error is None:
+            self.fail(self.died(maybe_executed=True))
+        elif self._failing and self.error is None:
+            self.error = error
         else:
-            self.fail(error or self.died(maybe_executed=True))
+            self._late_errors.append(error)
 
     async def _create(self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot) -> None:
         try:
@@ -269,6 +312,7 @@ class Cell:
             if isinstance(exc, (SystemExit, KeyboardInterrupt)):
                 self.runtime.exit_with(exc)
             else:
+                exc.add_note(f"while creating {self.where()}")
                 created.set(exc)
             raise
         if self.state is State.CREATING:
@@ -278,9 +322,7 @@ class Cell:
 
     async def _finish_up(self) -> None:
         """Wait until no message runs or waits, and run the hook."""
-        while self.running or self.mailbox:
-            self._idle = self.runtime.loop.slot()
-            await self._idle.wait()
+        await self.wait_idle()
         self.state = State.ENDING
         self._finished_up = True
         if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
@@ -290,13 +332,10 @@ class Cell:
             if is_awaitable(value):
                 await value
         except Exception as exc:  # the nursery's, when everything else has ended
+            exc.add_note(f"in __pre_destroy__() of {self.where()}")
             self._late_errors.append(exc)
 
-    async def _close_exit_stack(self) -> BaseException | None:
-        try:
-            await self.exit_stack.aclose()
-        except Exception as exc:  # as above
-            self._late_errors.append(exc)
+    def _late_error(self) -> BaseException | None:
         errors = self._late_errors
         if len(errors) > 1:
             return BaseExceptionGroup(f"actor {self.uid!r} did not end well", errors)

@@ -7,7 +7,7 @@ The runtime that it works through is found when it is used.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
@@ -183,6 +183,11 @@ class ActorRef(Generic[T]):
     def address(self) -> str:
         """The address of the actor's pool."""
         return self._target.address
+
+    @property
+    def typed(self) -> T:
+        """This reference, as type checkers see the actor itself: parameters and results of its methods are known."""
+        return cast("T", self)
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("_") or len(name) > MAX_NAME:

@@ -322,12 +322,14 @@ class Runtime:
 
     async def end_actors(self, *, cancel: bool) -> None:
         """End what lives here, newest first. What goes wrong with an actor, its nursery hears."""
-        cells = sorted((cell for cell in self._cells.values() if cell.uid), key=_age, reverse=True)
+        functions = self._cells[""]
         if cancel:
-            for work in list(self._cells[""].running):
-                work.cancel()
-            for cell in cells:
-                cell.close(cancel=True)
+            # Together, so that all unwind at the same time; an actor still answers the hooks of newer ones.
+            for cell in list(self._cells.values()):
+                cell.abandon(cancel=True)
+        else:
+            await functions.wait_idle()
+        cells = sorted((cell for cell in self._cells.values() if cell.uid), key=_age, reverse=True)
         for cell in cells:
             cell.end(drain=not cancel, cancel=cancel)
             await cell.gone.wait()

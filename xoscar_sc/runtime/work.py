@@ -208,7 +208,7 @@ class Work:
         if self.stage is _ANSWERED:
             return
         self.stage = _ANSWERED
-        if self.cell.ending:
+        if self.cell.ending or self.cell.abandoned:
             self.answer_error(self.cell.died(maybe_executed=True))
         elif self.scope is not None and self.scope.cancel_called:
             self.answer_cancelled()

@@ -14,6 +14,7 @@ from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited, PoolS
 from xoscar_sc.runtime import ActorRef, Runtime, is_actor_class
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.listeners import EventStream
+from xoscar_sc.supervise.outcome import is_consequence
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.pools import Pools
 from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_name
@@ -249,6 +250,8 @@ class PoolNursery:
 
     def fail(self, exc: BaseException) -> None:
         """A child has failed: everything is cancelled, and the block raises ``exc``."""
+        if self.closed and is_consequence(exc):  # of the end that is under way
+            return
         self.failures.append(exc)
         self.cancel_scope.cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from xoscar_sc.errors import ActorDied, PoolDied
+from xoscar_sc.errors import ActorDied, ConnectionLost, PoolDied
 
 
 def leaves(exc: BaseException) -> Iterable[BaseException]:
@@ -14,6 +14,11 @@ def leaves(exc: BaseException) -> Iterable[BaseException]:
             yield from leaves(each)
     else:
         yield exc
+
+
+def is_consequence(exc: BaseException) -> bool:
+    """Whether an exception says nothing but that something else has ended."""
+    return all(isinstance(each, (ActorDied, PoolDied, ConnectionLost)) for each in leaves(exc))
 
 
 def combine(

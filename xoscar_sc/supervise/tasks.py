@@ -35,6 +35,7 @@ class Task(Generic[T]):
         outcome: tuple[bool, Any] = (False, cancelled)
         with self._scope:
             try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
                 outcome = (True, await self._fn())
             except cancelled:
                 raise

@@ -1,0 +1,155 @@
+"""An actor's queue of messages, and whose turn it is. Pure: it decides, and its cell acts.
+
+A stateful actor has a lock, which the message that runs holds: the next one starts when it is free. A message may
+run beside it (``no_lock``), and one that runs may lend the lock for a while (``unlocked``), and gets it back before the
+messages that wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from xoscar_sc.errors import DeadlockError
+
+Overflow: TypeAlias = Literal["wait", "raise", "drop_oldest", "drop_newest"]
+
+BOUND = 1000
+"""Messages that a mailbox holds, unless it is told otherwise."""
+
+
+class Message(Protocol):
+    """What a mailbox knows of a message."""
+
+    method: str
+    token: int
+    """Unique among the messages that this pool has started; 0 before that."""
+    chain: tuple[tuple[str, str, int], ...]
+    """The calls that wait for it, outermost first, as (uid, method, token)."""
+
+    @property
+    def answered(self) -> bool:
+        """It has been cancelled, or refused."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+class Mailbox(Generic[M]):
+    """See the top of this file.
+
+    Args:
+        uid: whose it is.
+        serial: one message at a time.
+        bound: messages that may wait.
+        overflow: what becomes of one more; see :meth:`put`.
+    """
+
+    def __init__(self, uid: str, *, serial: bool, bound: int = BOUND, overflow: Overflow = "wait") -> None:
+        self.uid = uid
+        self.serial = serial
+        self.bound = bound
+        self.overflow = overflow
+        self.waiting: deque[M] = deque()
+        self.running: set[M] = set()
+        """Those that have been started and have not finished."""
+        self.holder: M | None = None
+        """The one that has the lock."""
+        self._returning: deque[M] = deque()
+        """Those that want the lock back that they have lent."""
+        self.open = False
+        """Messages may start."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not (self.running or self.waiting)
+
+    def put(self, message: M, *, beside: bool) -> tuple[bool, M | None]:
+        """Take a message: whether it starts now, and which message is dropped for it, if one is.
+
+        Args:
+            message: the message.
+            beside: it needs no lock.
+
+        Raises:
+            DeadlockError: it would wait for a message that waits for it.
+        """
+        if self.open and (beside or not self.serial):
+            self.running.add(message)
+            return True, None
+        if self.open and self.holder is None and not self.waiting and not self._returning:
+            self.holder = message
+            self.running.add(message)
+            return True, None
+        if self.holder is not None and message.chain:
+            self._check(message)
+        dropped = None
+        if len(self.waiting) >= self.bound and self.overflow != "wait":
+            if self.overflow != "drop_oldest":
+                return False, message
+            dropped = self.waiting.popleft()
+        self.waiting.append(message)
+        return False, dropped
+
+    def _check(self, message: M) -> None:
+        """The lock's holder must not be among those who wait for this message."""
+        assert self.holder is not None
+        for at, (uid, _, token) in enumerate(message.chain):
+            if token == self.holder.token and uid == self.uid:
+                cycle = [(uid, method) for uid, method, _ in message.chain[at:]]
+                way = " -> ".join(f"{uid}.{method}()" for uid, method in cycle)
+                raise DeadlockError(
+                    f"{way} -> {self.uid}.{message.method}() would wait for itself: "
+                    f"{self.uid!r} handles one message at a time",
+                    cycle=[*cycle, (self.uid, message.method)],
+                )
+
+    def start(self) -> list[M]:
+        """Let messages start; those that do now."""
+        self.open = True
+        if not self.serial:
+            started = [message for message in self.waiting if not message.answered]
+            self.waiting.clear()
+            self.running.update(started)
+            return started
+        following = self._next()
+        return [] if following is None else [following]
+
+    def finished(self, message: M) -> M | None:
+        """A message has run; the one that starts now, if one does."""
+        self.running.discard(message)
+        return self.lend(message)
+
+    def lend(self, message: M) -> M | None:
+        """A message does without the lock, if it had it; the one that starts or goes on now, if one does."""
+        if self.holder is not message:
+            return None
+        self.holder = None
+        return self._next()
+
+    def want_back(self, message: M) -> bool:
+        """A message wants the lock that it has lent; whether it has it. If not, it will be what :meth:`lend` gives."""
+        if self.holder is None and not self._returning:
+            self.holder = message
+            return True
+        self._returning.append(message)
+        return False
+
+    def _next(self) -> M | None:
+        if self._returning:
+            self.holder = self._returning.popleft()
+            return self.holder
+        while self.waiting:
+            message = self.waiting.popleft()
+            if not message.answered:
+                self.holder = message
+                self.running.add(message)
+                return message
+        return None
+
+    def clear(self) -> list[M]:
+        """Take out all that wait."""
+        waiting = [message for message in self.waiting if not message.answered]
+        self.waiting.clear()
+        return waiting
