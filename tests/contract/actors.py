@@ -91,8 +91,8 @@ class Busy(xsc.Actor):
 
     async def sleep(self, word: str = "sleep") -> None:
         """Run until it is cancelled, and say so."""
-        await self.board.post(f"{word} runs")
         try:
+            await self.board.post(f"{word} runs")
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
@@ -107,15 +107,14 @@ class Busy(xsc.Actor):
 
     async def swallow_cancel(self, word: str = "swallow") -> str:
         """Take a cancel for no reason to end."""
-        await self.board.post(f"{word} runs")
-        with trio.CancelScope() as scope:
-            try:
-                await trio.sleep_forever()
-            except trio.Cancelled:
-                pass
+        try:
+            await self.board.post(f"{word} runs")
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            pass
         with trio.CancelScope(shield=True):
             await self.board.wait(f"{word} may end")
-        return f"{word} {scope.cancelled_caught}"
+        return word
 
     def note(self, word: str) -> None:
         self.ran.append(word)

@@ -98,7 +98,7 @@ class BadInit(xsc.Actor):
 
 class BadPostCreate(xsc.Actor):
     async def __post_create__(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         raise TwoArguments(2, "post_create")
 
 
@@ -110,7 +110,7 @@ class BadTask(xsc.Actor):
             raise TwoArguments(3, "task")
 
         self.nursery.start_soon(fail)
-        await trio.sleep_forever()
+        await anyio.sleep_forever()
 
 
 class Wrong(xsc.Actor):
@@ -139,7 +139,7 @@ async def test_an_exception_arrives_as_what_it_is(pools: int) -> None:
         with pytest.raises(ValueError, match="noted") as noted:
             await failing.with_note()
         assert "a note of mine" in notes(noted.value)
-        with pytest.raises((StopIteration, RuntimeError), match="no stream"):
+        with pytest.raises(RuntimeError, match="StopIteration"):  # as of any coroutine
             await failing.stop_iteration()
 
 
@@ -179,8 +179,8 @@ async def test_an_exception_through_several_actors_says_the_whole_way() -> None:
     async with xsc.open_pool_nursery(pools=2) as n:
         first = await n.create_actor(Echo, uid="first", pool="pool-1")
         second = await n.create_actor(Echo, uid="second", pool="pool-2")
-        with pytest.raises(TwoArguments) as caught:
-            await first.ask(second, "fail", TwoArguments(1, "far"))
+        with pytest.raises(KeyError) as caught:
+            await first.ask(second, "fail", KeyError("far"))
         text = notes(caught.value)
         assert "actor 'second' in pool 'pool-2'" in text
         assert "actor 'first' in pool 'pool-1'" in text
@@ -257,8 +257,6 @@ async def test_an_actor_that_fails_at_its_creation_does_not_exist(
     pools: int, cls: type[xsc.Actor], code: int
 ) -> None:
     async with xsc.open_pool_nursery(pools=pools) as n:
-        if cls is BadTask and not pools:
-            return  # its sleep is trio's
         with pytest.raises(TwoArguments) as caught:
             await n.create_actor(cls, uid="one")
         assert caught.value.code == code

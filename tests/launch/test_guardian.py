@@ -174,7 +174,8 @@ async def test_a_pool_that_ends_takes_its_descendants_along(start: Start, launch
         "        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
         "        child = await launcher.start(spec('child'), theirs)\n"
         "        ours.recv(5)\n"
-        "        ours.send(b'import os, sys; os.write(2, b\"hello\"); os.kill(os.getpid(), 19)')\n"
+        "        ours.send(b'import os; os.write(2, b\"hello\"); say(1); os.kill(os.getpid(), 19)')\n"
+        "        ours.recv(1)\n"
         "        say([child.pid, child.pool_id])\n"
         "        channel.recv(1)\n"
         "        os._exit(3)\n"
@@ -222,8 +223,11 @@ async def test_closing_a_pools_launcher_ends_what_it_has_started(start: Start) -
 
 async def test_pools_die_with_their_guardian(launcher: LocalLauncher, start: Start, method: Method) -> None:
     pool, stuck = await start(method=method), await start(method=method)
-    await pool.do("import subprocess; pid = subprocess.Popen(['sleep', '1000']).pid")
-    child = await pool.ask("pid")
+    await pool.do("import subprocess\nfrom tests.launch.entries import SLEEP, daemon")
+    await pool.do(
+        "pids = [subprocess.Popen(SLEEP, env={}).pid, subprocess.Popen(SLEEP, process_group=0).pid, daemon()]"
+    )
+    left = await pool.ask("pids")
     await stuck.do("import ctypes; ctypes.PyDLL(None).sleep(1000)")
     guardian = guardian_of(pool.process)
     os.kill(guardian, signal.SIGKILL)
@@ -233,7 +237,7 @@ async def test_pools_die_with_their_guardian(launcher: LocalLauncher, start: Sta
         ("the guardian process died, and with it all that it had started",),
     )
     await stuck.process.wait()
-    await until(lambda: all(map(is_gone, (pool.process.pid, stuck.process.pid, child, guardian))))
+    await until(lambda: all(map(is_gone, (pool.process.pid, stuck.process.pid, guardian, *left))))
     assert await launcher.exit_of(pool.process.pool_id) is None
     another = await start(method=method)
     assert guardian_of(another.process) != guardian

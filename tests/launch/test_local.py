@@ -127,6 +127,7 @@ async def test_the_environment_is_exactly_what_was_asked_for(start: Start, metho
     await pool.do("import os, subprocess")
     seen = await pool.ask("dict(os.environ)")
     assert seen.pop("XSC_POOL") == pool.process.pool_id
+    assert seen.pop("XSC_TREE")
     seen.pop("LC_CTYPE", None)  # which the interpreter sets, where the locale is C
     assert seen == env
     assert "NEW=value" in await pool.ask("subprocess.check_output('env', text=True, errors='replace')")

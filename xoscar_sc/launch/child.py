@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, cast
 
 from xoscar_sc.launch import interpreter, system, wire
-from xoscar_sc.launch.orphans import POOL_VARIABLE
+from xoscar_sc.launch.orphans import POOL_VARIABLE, TREE_VARIABLE
 
 Entry: TypeAlias = Callable[[socket.socket, socket.socket, bytes], int | None]
 """What a process runs: given its channel, its connection to the guardian, and its payload."""
@@ -126,6 +126,7 @@ def _settle(job: Job, inheritance: Inheritance) -> None:
         with _doing(f"binding to the CPUs {request.cpus}"):
             os.sched_setaffinity(0, request.cpus)
     header.env[POOL_VARIABLE.encode()] = request.pool_id.encode()
+    header.env[TREE_VARIABLE.encode()] = os.environb[TREE_VARIABLE.encode()]
     if request.method == "exec":
         with _doing(f"executing {sys.executable!r}"):
             _execute(job, header.env, inheritance.entry)

@@ -248,7 +248,7 @@ class Guardian:
         for pid in orphans.children():
             if pid in self._by_pid:
                 continue
-            pool_id = orphans.pool_of(pid)
+            pool_id = orphans.variable_of(pid, orphans.POOL_VARIABLE)
             if pool_id is None:
                 unclear.add(pid)
             for known in (pool_id, groups.get(orphans.group_of(pid))):

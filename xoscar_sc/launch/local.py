@@ -8,6 +8,7 @@ so that a pool can start pools of its own. Its part is in :mod:`~xoscar_sc.launc
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,9 +17,8 @@ from typing import Protocol
 import anyio
 
 from xoscar_sc.errors import LaunchError
-from xoscar_sc.launch import interpreter, wire
+from xoscar_sc.launch import interpreter, orphans, wire
 from xoscar_sc.launch.client import Client, Process, Waiters
-from xoscar_sc.launch.orphans import PLACEHOLDER, POOL_VARIABLE
 from xoscar_sc.launch.values import ProcessExit, ProcessSpec
 from xoscar_sc.loop import Loop
 
@@ -60,13 +60,14 @@ class _Guardian:
         self._loop = loop
         self._ended = False
         self._waiters = Waiters(loop)
+        self._tree = secrets.token_hex(8)
         try:
             ours, theirs = wire.socket_pair()
         except OSError as exc:
             raise LaunchError(f"there is no socket for the guardian process: {exc}") from exc
         with theirs:
             try:
-                self._popen = _spawn(theirs.fileno(), directory, entry)
+                self._popen = self._spawn(theirs.fileno(), directory, entry)
                 self._pidfd = _pidfd_of(self._popen)
             except OSError as exc:
                 ours.close()
@@ -74,11 +75,18 @@ class _Guardian:
         loop.watch(self._pidfd, self._reap)
         self.client = Client(loop, ours)
 
+    def _spawn(self, sock: int, directory: str, entry: str) -> subprocess.Popen[bytes]:
+        # In a group of its own: what is meant for the root's group leaves it alone.
+        command = interpreter.command("guardian.main", sock, os.getpid(), directory, entry)
+        env = {**os.environ, orphans.POOL_VARIABLE: orphans.PLACEHOLDER, orphans.TREE_VARIABLE: self._tree}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[sock], process_group=0, env=env)
+
     def _reap(self) -> None:
         self._ended = True
         self._loop.unwatch(self._pidfd)
         os.close(self._pidfd)
-        self._popen.wait()
+        if self._popen.wait():
+            orphans.kill_tree(self._tree)
         self._waiters.set(None)
 
     async def wait_ended(self) -> None:
@@ -90,13 +98,6 @@ class _Guardian:
         if not self._ended:
             self._popen.kill()
             await self._waiters.wait()
-
-
-def _spawn(sock: int, directory: str, entry: str) -> subprocess.Popen[bytes]:
-    """Start a guardian: in a group of its own, so that what is meant for the root's group leaves it alone."""
-    command = interpreter.command("guardian.main", sock, os.getpid(), directory, entry)
-    env = {**os.environ, POOL_VARIABLE: PLACEHOLDER}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[sock], process_group=0, env=env)
 
 
 def _pidfd_of(popen: subprocess.Popen[bytes]) -> int:

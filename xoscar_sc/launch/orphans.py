@@ -12,6 +12,8 @@ POOL_VARIABLE = "XSC_POOL"
 """The environment variable that tells to which pool a process belongs."""
 PLACEHOLDER = "-" * 100
 """Its value in the guardian: room for any pool's id."""
+TREE_VARIABLE = "XSC_TREE"
+"""The environment variable that all processes of a guardian have in common."""
 
 
 def children() -> list[int]:
@@ -22,8 +24,11 @@ def children() -> list[int]:
     try:
         return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split()]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-        return [pid for pid in pids if _parent_of(pid) == os.getpid()]
+        return [pid for pid in _pids() if _parent_of(pid) == os.getpid()]
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
 def _parent_of(pid: int) -> int:
@@ -33,13 +38,13 @@ def _parent_of(pid: int) -> int:
         return 0
 
 
-def pool_of(pid: int) -> str | None:
-    """The pool that a process belongs to by its environment; None if that is empty, ``""`` if it does not say."""
+def variable_of(pid: int, name: str) -> str | None:
+    """A variable in the environment of a process: ``""`` if it has none, or cannot be read; None if all is empty."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return ""
-    prefix = f"{POOL_VARIABLE}=".encode()
+    prefix = f"{name}=".encode()
     values = (text[len(prefix) :] for text in environment.split(b"\0") if text.startswith(prefix))
     return next(values, b"").decode(errors="replace") if environment else None
 
@@ -86,3 +91,12 @@ def kill_all(pause: Callable[[], None], patience: float) -> None:
         if not reap() or (pids and not killed):
             return
         pause()
+
+
+def kill_tree(tree: str) -> None:
+    """Kill what a guardian that has been killed has left behind, as far as it shows in the environment."""
+    seen: set[int] = set()
+    while found := {pid for pid in _pids() if pid not in seen and variable_of(pid, TREE_VARIABLE) == tree}:
+        for pid in found:
+            kill(pid)
+        seen |= found

@@ -49,7 +49,7 @@ class ProcessSpec:
     payload: bytes
     """What the process is to be told; of any size."""
     env: Mapping[str, str]
-    """Its whole environment, to which ``XSC_POOL`` is added."""
+    """Its whole environment, to which ``XSC_POOL`` and ``XSC_TREE`` are added."""
     cwd: str
     sys_path: tuple[str, ...]
     cpus: tuple[int, ...] | None = None
