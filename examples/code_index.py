@@ -386,8 +386,9 @@ def main() -> int:
     print()
     show_times(console, pooled, alone)
     print()
+    count = len(pooled.processes)
     print(
-        f"processes besides this one: {len(pooled.processes)} while it ran, {len(left)} afterwards {left or ''}"
+        f"processes besides this one: {count} while it ran, {', '.join(map(str, left)) or 'none'} afterwards"
     )
     if pooled.found != alone.found:
         print("the two did not find the same: one of them is wrong, or a file was changed meanwhile")
@@ -403,6 +404,7 @@ if __name__ == "__main__":
         status = main()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # there is nothing left to stop
     except* KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print("stopped", file=sys.stderr)
         status = 130
     except* xsc.errors.XoscarError as group:

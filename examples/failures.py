@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import trio
 
@@ -24,8 +25,7 @@ class Shop(xsc.Actor):
         raise error
 
     def read(self, path: str) -> str:
-        with open(path) as file:
-            return file.read()
+        return Path(path).read_text()
 
     async def two_at_once(self) -> None:
         async with trio.open_nursery() as tasks:
@@ -69,8 +69,8 @@ async def a_killed_pool() -> None:
         async with xsc.open_pool_nursery() as n:
             shop = await n.create_actor(Shop)
             await shop.die()
-    except* xsc.errors.PoolDied as group:
-        print(f"a killed pool: signal {group.exceptions[0].signal}")
+    except xsc.errors.PoolDied as error:
+        print(f"a killed pool: signal {error.signal}")
 
 
 async def a_failed_tell() -> None:

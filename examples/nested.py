@@ -1,7 +1,5 @@
 """Three levels of processes: an actor may open a nursery of its own, and what it opens ends before it does."""
 
-from contextlib import AsyncExitStack
-
 import trio
 
 import xoscar_sc as xsc
@@ -34,8 +32,7 @@ class Node(xsc.Actor):
 
 
 async def main() -> None:
-    async with AsyncExitStack() as stack:
-        n = await stack.enter_async_context(xsc.open_pool_nursery())
+    async with xsc.open_pool_nursery() as n:
         root = await n.create_actor(Node, "1", DEPTH)
         lines = await root.describe()
     print("\n".join(lines))

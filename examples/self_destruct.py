@@ -1,6 +1,7 @@
 """A tree of processes that ends because its root fails: none of them is left behind."""
 
 import os
+from pathlib import Path
 
 import trio
 
@@ -16,8 +17,7 @@ async def work() -> None:
 
 def children() -> list[str]:
     """The child processes of this one."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return file.read().split()
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
 
 async def main() -> None:

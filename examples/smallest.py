@@ -19,9 +19,8 @@ async def main() -> None:
         counter = await n.create_actor(Counter, 10, uid="counter")
         print(await counter.add(5))  # send: runs there, the answer comes back
         await counter.add.tell(1)  # tell: accepted there, nobody waits for the answer
-        print(
-            await counter.add.batch(counter.add.delay(1), counter.add.delay(2))
-        )  # batch: one message, many calls
+        # batch: one message, many calls, results in order
+        print(await counter.add.batch(counter.add.delay(1), counter.add.delay(2)))
 
 
 if __name__ == "__main__":

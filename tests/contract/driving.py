@@ -151,7 +151,7 @@ def run_program(tmp_path: Path, source: str, *args: str, **options: Any) -> str:
     with program(tmp_path, source, *args, **options) as running:
         output = running.rest()
         assert running.wait() == 0, running.stderr
-        assert running.stderr == ""
+        assert not running.stderr, running.stderr
     return output
 
 
@@ -203,7 +203,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something that happens outside of this process has happened."""
     with anyio.fail_after(BOUND):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it happens outside of this process
             await anyio.sleep(0.002)
 
 

@@ -244,7 +244,7 @@ async def test_an_error_of_pre_destroy_goes_to_whoever_destroys() -> None:
 
 @both_drivers
 async def test_pre_destroy_runs_when_the_block_is_left_by_an_error() -> None:
-    with pytest.raises(Mine, match="^body$"):
+    with pytest.raises(Mine, match=r"^body$"):
         async with xsc.open_pool_nursery(pools=1) as n:
             events = n.events()
             echo = await n.create_actor(Echo, uid="echo")

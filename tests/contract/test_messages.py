@@ -427,5 +427,3 @@ async def test_a_start_soon_of_a_call_works_as_of_any_function() -> None:
                 group.start_soon(echo.note, number)
             group.start_soon(partial(echo.echo, value=1))
         assert sorted(await echo.notes()) == [0, 1, 2, 3, 4]
-
-

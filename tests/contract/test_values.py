@@ -43,12 +43,15 @@ class Point:
 
 
 VALUES = [
-    None, True, False, 0, -1, 2**62, 2**200, 1.5, float("inf"), 3 + 4j, "", "text", "\ud800", "ü" * 40_000, b"", b"\0\xff",
-    bytearray(b"array"), b"x" * 100_000, bytearray(100_000), (), (1, (2, [3])), [], [1, (2,)], {1, 2}, frozenset({3}), {},
-    {"a": {1: (2,)}}, {(1, 2): {3}}, range(3), slice(1, 2), Ellipsis, Colour.GREEN, Level.LOW, Named(1, 2), Point(1, (2, 3)),
+    None, True, False, 0, -1, 2**62, 2**200, 1.5, float("inf"), 3 + 4j, "", "text", "\ud800", "ü" * 40_000, b"",
+    b"\0\xff",
+    bytearray(b"array"), b"x" * 100_000, bytearray(100_000), (), (1, (2, [3])), [], [1, (2,)],
+    {1, 2}, frozenset({3}), {},
+    {"a": {1: (2,)}}, {(1, 2): {3}}, range(3), slice(1, 2), Ellipsis, Colour.GREEN, Level.LOW,
+    Named(1, 2), Point(1, (2, 3)),
     collections.OrderedDict(a=1), collections.deque([1], maxlen=3), collections.Counter("aab"), decimal.Decimal("1.10"),
     fractions.Fraction(1, 3), uuid.UUID(int=5), PurePosixPath("/a/b"),
-    datetime.datetime(2026, 11, 21, tzinfo=datetime.timezone.utc), datetime.timedelta(seconds=1), Point, len, os.path.join,
+    datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC), datetime.timedelta(seconds=1), Point, len, os.path.join,
 ]  # fmt: skip
 
 
@@ -57,9 +60,11 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
-        return one == other and all(
-            map(same, sorted(one, key=repr), sorted(other, key=repr))
-        ) and all(same(one[key], other[key]) for key in one)
+        return (
+            one == other
+            and all(map(same, sorted(one, key=repr), sorted(other, key=repr)))
+            and all(same(one[key], other[key]) for key in one)
+        )
     if isinstance(one, (tuple, list)):
         return len(one) == len(other) and all(map(same, one, other))
     if dataclasses.is_dataclass(one) and not isinstance(one, type):
@@ -121,7 +126,8 @@ async def test_arrays_survive() -> None:
     arrays = [
         np.arange(10), np.zeros((3, 4), "f4"), np.arange(200_000).reshape(400, 500), np.arange(200_000)[::2],
         np.asfortranarray(np.arange(100_000.0).reshape(100, 1000)), np.array(["a", "bc"]), np.array(5), np.zeros(0),
-        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), np.array([1, 2], dtype="M8[s]"), np.ma.masked_array([1, 2], [0, 1]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), np.array([1, 2], dtype="M8[s]"),
+        np.ma.masked_array([1, 2], [0, 1]),
     ]  # fmt: skip
     async with xsc.open_pool_nursery(pools=1) as n:
         echo = await n.create_actor(Echo)
@@ -340,7 +346,11 @@ async def test_a_batch_is_many_calls_in_one_message(pools: int) -> None:
 async def test_a_batch_version_gets_all_calls_at_once(pools: int) -> None:
     async with xsc.open_pool_nursery(pools=pools) as n:
         b = await n.create_actor(Batching)
-        assert await b.both.batch(b.both.delay(1), b.both.delay(2, more=3), b.both.delay(value=4)) == [11, 5, 14]
+        assert await b.both.batch(b.both.delay(1), b.both.delay(2, more=3), b.both.delay(value=4)) == [
+            11,
+            5,
+            14,
+        ]
         assert await b.both(1) == 11
         assert await b.only_batch(7) == 7
         assert await b.only_batch.batch(b.only_batch.delay(1), b.only_batch.delay(2)) == [1, 2]

@@ -170,7 +170,11 @@ class Channel:
             data, segments = _pack(message, segments)
         else:
             data = encode(message)
-        self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+        try:
+            self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+        except ProtocolError:
+            del calls[message.id]
+            raise
         try:
             await self._loop.wait_reading(slot, self._fd)
         except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
@@ -294,6 +298,7 @@ class Channel:
             self.closed = True
             self._outbox.close()
             self._loop.unwatch(self._fd)
+            self._fd = -1  # the number may soon be another's
             self._sock.close()
 
 

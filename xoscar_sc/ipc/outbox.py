@@ -6,7 +6,7 @@ that, and nobody holds a lock.
 
 Large messages go out in pieces, several in turn, with small messages in between, so that nothing small waits behind
 something large. One exception keeps the order of messages: while a large one for some actor is under way, the later
-ones for the same actor follow it (:class:`_Transfer`).
+ones for the same actor follow it (:class:`_Transfer`). No more of them are under way at once than the peer admits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from xoscar_sc.loop import Loop, Slot
-from xoscar_sc.protocol import bulk, frame
+from xoscar_sc.protocol import MAX_TRANSFERS, bulk, frame
 
 JOIN = 512
 """Bytes that are worth a system call of their own."""
@@ -36,11 +36,12 @@ class _Transfer:
         self.key = key
         self.pieces = pieces
         self.size = size
-        self.followers: list[tuple[bytes, Sequence[memoryview]]] = []
+        self.followers: deque[_Transfer | bytes] = deque()
+        """Those of the same key that came later: large ones, and the frames of small ones."""
 
 
 class Outbox:
-    """What is to be written to one socket. It never blocks and never raises."""
+    """What is to be written to one socket. It never blocks, and what the socket raises is told to ``broken``."""
 
     def __init__(self, loop: Loop, sock: socket.socket, broken: Callable[[OSError], None]) -> None:
         self._loop = loop
@@ -53,6 +54,8 @@ class Outbox:
         self._rest: list[memoryview] = []
         """What the socket did not take of the last write; while it is there, the socket is being watched."""
         self._transfers: deque[_Transfer] = deque()
+        self._queued: deque[_Transfer] = deque()
+        """Transfers for which there is no room yet among those under way."""
         self._by_key: dict[str, _Transfer] = {}
         self._transfer_ids = 0
         self._large = 0
@@ -65,15 +68,23 @@ class Outbox:
         return self._gathered + self._large
 
     def put(self, message: bytes, segments: Sequence[memoryview], key: str | None, *, now: bool) -> None:
-        """Send a message; behind the others of the same ``key``, if there are any. ``now``: do not join it."""
+        """Send a message; behind the others of the same ``key``, if there are any. ``now``: do not join it.
+
+        Raises:
+            FrameTooLarge: it cannot be sent; nothing was.
+        """
         if self._closed:
             return
         if key is not None and self._by_key and (ahead := self._by_key.get(key)) is not None:
-            ahead.followers.append((message, segments))
-            self._large += len(message)
+            if segments:
+                ahead.followers.append(self._transfer(message, segments, key))
+            else:
+                data = frame(message)
+                ahead.followers.append(data)
+                self._large += len(data)
             return
         if segments:
-            self._start_transfer(message, segments, key)
+            self._start(self._transfer(message, segments, key))
         elif now and not (self._small or self._rest or self._transfers):
             self._write(frame(message))
             return
@@ -88,14 +99,17 @@ class Outbox:
             self._promised = True
             self._loop.at_end_of_pass(self._end_of_pass)
 
-    def _start_transfer(self, message: bytes, segments: Sequence[memoryview], key: str | None) -> None:
+    def _transfer(self, message: bytes, segments: Sequence[memoryview], key: str | None) -> _Transfer:
         self._transfer_ids = (self._transfer_ids + 1) & 0xFFFFFFFF
         size = sum(map(len, segments))
         transfer = _Transfer(key, bulk(self._transfer_ids, message, segments), size)
         self._large += size
-        self._transfers.append(transfer)
-        if key is not None:
-            self._by_key[key] = transfer
+        return transfer
+
+    def _start(self, transfer: _Transfer) -> None:
+        (self._transfers if len(self._transfers) < MAX_TRANSFERS else self._queued).append(transfer)
+        if transfer.key is not None:
+            self._by_key[transfer.key] = transfer
 
     def _end_of_pass(self) -> None:
         self._promised = False
@@ -145,19 +159,20 @@ class Outbox:
     def _finish(self, transfer: _Transfer) -> None:
         """A transfer is out: what had to come behind it may go."""
         self._transfers.remove(transfer)
+        if self._queued:
+            self._transfers.append(self._queued.popleft())
         if transfer.key is not None:
             del self._by_key[transfer.key]
-        for message, segments in transfer.followers:
-            self._large -= len(message)
-            if transfer.key in self._by_key:
-                self._by_key[transfer.key].followers.append((message, segments))
-                self._large += len(message)
-            elif segments:
-                self._start_transfer(message, segments, transfer.key)
-            else:
-                data = frame(message)
-                self._small.append(data)
-                self._gathered += len(data)
+        followers = transfer.followers
+        while followers:
+            following = followers.popleft()
+            if isinstance(following, _Transfer):
+                following.followers = followers
+                self._start(following)
+                return
+            self._large -= len(following)
+            self._small.append(following)
+            self._gathered += len(following)
 
     def _write(self, data: bytes) -> bool:
         """Whether the socket took it all; if not, the rest is kept and the socket watched."""
@@ -200,16 +215,20 @@ class Outbox:
             views, self._rest = self._rest, []
             if not self._write_views(views, sum(map(len, views))):
                 return
+        self._pump()
         if self._waiters and self.waiting < HIGH_WATER:
             self._release()
-        self._pump()
 
     async def wait_room(self) -> None:
         """Wait until less than :data:`HIGH_WATER` bytes wait here."""
         while self.waiting >= HIGH_WATER and not self._closed:
             slot = self._loop.slot()
             self._waiters.append(slot)
-            await slot.wait()
+            try:
+                await slot.wait()
+            finally:
+                if not slot.filled:
+                    self._waiters.remove(slot)
 
     def _release(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -222,6 +241,7 @@ class Outbox:
         self._small.clear()
         self._rest.clear()
         self._transfers.clear()
+        self._queued.clear()
         self._by_key.clear()
         self._gathered = self._large = 0
         if self._waiters:

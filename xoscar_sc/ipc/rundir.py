@@ -7,6 +7,7 @@ process lives, so that those of killed programs are known, and removed by the ne
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -15,8 +16,11 @@ import tempfile
 from pathlib import Path
 
 from xoscar_sc.errors import RuntimeDirError
+from xoscar_sc.protocol import MAX_UNIX_PATH
 
 _LOCK = "lock"
+_NAME = len("/root-000000.sock")
+"""Bytes of the longest name of a socket."""
 
 
 def base_directory() -> Path:
@@ -63,16 +67,27 @@ class TreeDirectory:
         Raises:
             RuntimeDirError: it cannot be made, or is not safely this user's.
         """
+        longest = len(os.fsencode(self.path)) + _NAME
+        if longest > MAX_UNIX_PATH:
+            raise RuntimeDirError(
+                f"the runtime directory {self._base} has too long a path: that of a socket in it would have "
+                f"{longest} bytes, and {MAX_UNIX_PATH} are allowed; set XSC_RUNTIME_DIR to a shorter one"
+            )
         _ensure(self._base)
-        _sweep(self._base)
         fresh = self._base / f".{self.tree}"
         try:
+            _sweep(self._base)
             # It gets its name only when it is locked, lest another program takes it for a dead one's.
             fresh.mkdir(mode=0o700)
             self._lock = os.open(fresh / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             fresh.rename(self.path)
         except OSError as exc:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+            with contextlib.suppress(OSError):
+                remove(fresh)
             raise RuntimeDirError(f"the runtime directory {self._base} cannot be used: {exc}") from exc
 
     def remove(self) -> None:

@@ -120,8 +120,9 @@ def _settle(job: Job, inheritance: Inheritance) -> None:
     system.set_name(request.name)
     with _doing("reading its configuration"):
         header = wire.read_header(job.configuration)
-    with _doing(f"changing to the directory {os.fsdecode(header.cwd)!r}"):
-        os.chdir(header.cwd)
+    if header.cwd:  # else the root's has been removed, and any will do
+        with _doing(f"changing to the directory {os.fsdecode(header.cwd)!r}"):
+            os.chdir(header.cwd)
     if request.cpus is not None:
         with _doing(f"binding to the CPUs {request.cpus}"):
             os.sched_setaffinity(0, request.cpus)

@@ -113,11 +113,18 @@ def encode_request(request: Request) -> bytes:
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """The two ends of a connection; neither takes the place of a closed stdin, stdout or stderr."""
-    pair = []
-    for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
-        with end:
-            pair.append(socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)))
-    return pair[0], pair[1]
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with first, second:
+        ours = _moved(first)
+        try:
+            return ours, _moved(second)
+        except OSError:
+            ours.close()
+            raise
+
+
+def _moved(sock: socket.socket) -> socket.socket:
+    return socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, 3))
 
 
 def send(sock: socket.socket, packet: bytes, descriptors: Sequence[int] = ()) -> None:

@@ -66,7 +66,8 @@ class AsyncioLoop:
             await self.run_shielded(self._wait_for_tasks)
 
     async def _wait_for_tasks(self) -> None:
-        await asyncio.wait(list(self._tasks))
+        if self._tasks:  # what was still there may have ended meanwhile
+            await asyncio.wait(list(self._tasks))
 
     def now(self) -> float:
         return self._loop.time()

@@ -77,16 +77,53 @@ class TrioSlot:
 class _Watch:
     """One watched descriptor."""
 
-    __slots__ = ("fd", "led", "mask", "readable", "wanted", "writable")
+    __slots__ = ("fd", "led", "mask", "open", "readable", "writable")
 
     def __init__(self, fd: int, readable: Callable[[], None]) -> None:
         self.fd = fd
         self.readable = readable
         self.writable: Callable[[], None] | None = None
+        self.open = True
+        """It has not been unwatched."""
         self.led = False
         """A task in :meth:`TrioLoop.wait_reading` reads it."""
         self.mask = select.EPOLLIN
         """What epoll has been told."""
+
+
+class _WorkerScope:
+    """A worker's cancel scope, as the turns see it; it knows whether one of them has touched it."""
+
+    __slots__ = ("_scope", "touched")
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+        self.touched = False
+
+    @property
+    def deadline(self) -> float:
+        return self._scope.deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self.touched = True
+        self._scope.deadline = deadline
+
+    @property
+    def cancel_called(self) -> bool:
+        return self._scope.cancel_called
+
+    def cancel(self) -> None:
+        self.touched = True
+        self._scope.cancel()
+
+    def used(self) -> bool:
+        """Whether it is of no use to the next turn; if not, the next turn finds it as new."""
+        if self._scope.cancel_called:
+            return True
+        self._scope.deadline = math.inf
+        self.touched = False
+        return False
 
 
 class _EndOfPass(trio.abc.Instrument):
@@ -197,7 +234,7 @@ class TrioLoop:
         watch = self._watches.pop(fd, None)
         if watch is not None:
             self._epoll.unregister(fd)
-            watch.mask = 0
+            watch.open = False
             if watch is self._hot:
                 self._hot = None
             if watch.led:
@@ -211,7 +248,7 @@ class TrioLoop:
     def _attend(self, watch: _Watch) -> None:
         """Tell epoll what is wanted of a descriptor, if that has changed."""
         mask = (0 if watch.led else select.EPOLLIN) | (select.EPOLLOUT if watch.writable else 0)
-        if mask != watch.mask and self._watches.get(watch.fd) is watch:
+        if mask != watch.mask and watch.open:
             watch.mask = mask
             self._epoll.modify(watch.fd, mask)
 
@@ -227,7 +264,7 @@ class TrioLoop:
                 writable, watch.writable = watch.writable, None
                 writable()
                 self._attend(watch)
-            if events & ~select.EPOLLOUT and self._watches.get(fd) is watch:
+            if events & ~select.EPOLLOUT and watch.open:
                 watch.readable()
 
     @enable_ki_protection
@@ -239,11 +276,10 @@ class TrioLoop:
         if watch.mask & select.EPOLLIN:
             self._attend(watch)
         try:
-            while not slot.filled:
+            while watch.open and not slot.filled:  # if it is closed, the value will come otherwise
                 await trio.lowlevel.wait_readable(fd)
-                watch.readable()
-                if self._watches.get(fd) is not watch:
-                    break  # it was closed; the value will come otherwise
+                if watch.open:
+                    watch.readable()
         except trio.ClosedResourceError:
             pass
         finally:
@@ -287,9 +323,9 @@ class TrioLoop:
         busy = True
         while busy:
             with trio.CancelScope() as scope:
-                busy = await self._drain(scope)
+                busy = await self._drain(_WorkerScope(scope))
 
-    async def _drain(self, scope: trio.CancelScope) -> bool:
+    async def _drain(self, scope: _WorkerScope) -> bool:
         """Run turns, and read in between; until ``scope`` has been used (True) or the worker is one too many."""
         while not await self._run_ready(scope):
             if self._ready:
@@ -309,32 +345,29 @@ class TrioLoop:
                 return False
         return True
 
-    async def _run_ready(self, scope: trio.CancelScope) -> bool:
+    async def _run_ready(self, scope: _WorkerScope) -> bool:
         """Run turns for a slice of time; whether ``scope`` has been used."""
         ready = self._ready
         until = perf_counter() + _SLICE
         while ready:
-            if await self._run(ready.popleft(), scope) and scope.cancel_called:
+            await self._run(ready.popleft(), scope)
+            if scope.touched and scope.used():
                 return True
-            if scope.deadline != math.inf:
-                if scope.cancel_called:
-                    return True
-                scope.deadline = math.inf
             if perf_counter() > until:
                 break
         return False
 
     @types.coroutine
-    def _run(self, turn: Turn, scope: trio.CancelScope) -> Generator[Any, Any, bool]:
-        """Run one turn; whether it waited. If it waits, another worker goes on with the other turns."""
+    def _run(self, turn: Turn, scope: _WorkerScope) -> Generator[Any, Any, None]:
+        """Run one turn. If it waits, another worker goes on with the other turns."""
         run = self._context.copy().run
         coroutine = run(turn.start, scope)
         if coroutine is None:
-            return False
+            return
         try:
             trap = run(coroutine.send, None)
         except StopIteration:
-            return False
+            return
         self._draining -= 1
         if not self._draining and (self._ready or not self._polling):
             self._wake()
@@ -347,7 +380,7 @@ class TrioLoop:
                 else:
                     trap = run(coroutine.send, value)
         except StopIteration:
-            return True
+            return
         finally:
             self._draining += 1
 
@@ -375,7 +408,8 @@ class TrioLoop:
             self._draining += 1
             watch.led = False
             self._left.append(watch)
-        watch.readable()
+        if watch.open:
+            watch.readable()
 
     async def _park(self) -> None:
         task = trio.lowlevel.current_task()

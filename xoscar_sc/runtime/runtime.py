@@ -159,6 +159,10 @@ class Runtime:
         """Call the control of the pool at ``address``."""
         return await self.outgoing.send(Target(address, "", 0), method, args, {})
 
+    async def order(self, address: str, method: str, *args: Any) -> None:
+        """Tell the control of the pool at ``address``; whether it obeys is not waited for."""
+        await self.outgoing.tell(Target(address, "", 0), method, args, {})
+
     # Actors
 
     def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None) -> Cell:

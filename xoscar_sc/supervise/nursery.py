@@ -334,7 +334,8 @@ class PoolNursery:
                 group.start_soon(self._cancel_actors_here)
             for task in list(self.tasks):
                 await task.ended.wait()
-            if not self._pools:  # a task may have been starting one
+            # Another may have been started by a task. None of those that have ended needs its watcher to say so.
+            if all(pool.exit is not None for pool in self._pools):
                 return
 
     async def _cancel_actors_here(self) -> None:

@@ -94,7 +94,7 @@ class Pool:
         self.asked = True
         with anyio.move_on_after(grace):
             try:
-                await self._nursery.runtime.ask(self.address, "stop_pool", cancel)
+                await self._nursery.runtime.order(self.address, "stop_pool", cancel)
             except (PoolDied, ConnectionLost):  # it is ending already
                 pass
             await self._process.wait()

@@ -17,6 +17,7 @@ from types import FrameType
 import anyio
 from anyio.lowlevel import RunVar
 
+from xoscar_sc.errors import LaunchError
 from xoscar_sc.ipc import TreeDirectory
 from xoscar_sc.launch import Launcher, LocalLauncher
 from xoscar_sc.loop import Loop, open_loop
@@ -64,9 +65,11 @@ class Root:
                 try:
                     self.runtime.peers.listen()
                     launcher = await LocalLauncher.open(self._loop, directory=str(self._directory.path))
-                except BaseException:
+                except BaseException as exc:
                     self.runtime.peers.stop_listening()
                     self._directory.remove()
+                    if isinstance(exc, OSError):
+                        raise LaunchError(f"no socket can be made for the tree: {exc}") from exc
                     raise
                 self.runtime.launcher = launcher
             return launcher

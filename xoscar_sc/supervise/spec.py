@@ -31,7 +31,10 @@ class PoolSpec:
         check_env(self.env)
         if self.cpus is not None:
             check_cpus(self.cpus)
-        if any(not isinstance(label, str) for label in self.labels):
+        given: object = self.label
+        if not (given is None or isinstance(given, (str, Sequence))) or any(
+            not isinstance(label, str) for label in self.labels
+        ):
             raise TypeError(f"label= is {self.label!r}; it is a text, or a sequence of them")
 
     @property

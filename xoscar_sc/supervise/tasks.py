@@ -33,14 +33,18 @@ class Task(Generic[T]):
         """The task's life."""
         cancelled = self._nursery.runtime.loop.cancelled
         outcome: tuple[bool, Any] = (False, cancelled)
-        with self._scope:
-            try:
+        try:
+            with self._scope:
                 await anyio.lowlevel.checkpoint_if_cancelled()
                 outcome = (True, await self._fn())
-            except cancelled:
-                raise
-            except BaseException as exc:  # the function's, for whoever waits for it
-                outcome = (False, exc)
+        except cancelled:  # asyncio's own: the loop is being torn down
+            raise
+        except BaseException as exc:  # the function's, for whoever waits for it
+            outcome = (False, exc)
+        finally:
+            self._end(outcome)
+
+    def _end(self, outcome: tuple[bool, Any]) -> None:
         self._outcome = outcome
         succeeded, value = outcome
         if not succeeded and not self._waiting and isinstance(value, BaseException):
