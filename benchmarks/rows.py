@@ -39,7 +39,7 @@ UNITS = {"µs": 1e-6, "ms": 1e-3, "k/s": 1e3, "MB": 1e6}
 MEASURES = (
     Measure("call", "call", ("floor", "bare", "stdlib", "package")),
     Measure("call", "call", ("floor", "bare", "stdlib", "package"), 0.2, "together", "one."),
-    Measure("rate.1", "rate", ("floor", "bare", "package")),
+    Measure("rate.1", "rate", ("floor", "bare", "stdlib", "package")),
     Measure("rate.64", "rate", ("floor", "bare", "package")),
     Measure("rate.1024", "rate", ("floor", "bare", "package")),
     Measure("tell", "tell", ("floor", "bare", "stdlib", "package")),

@@ -504,6 +504,18 @@ async def test_the_end_of_an_idle_pool_is_an_error_of_its_nursery() -> None:
 
 
 @both_drivers
+async def test_a_pool_that_was_started_because_it_was_needed_is_watched_as_any_other() -> None:
+    with pytest.raises(xsc.PoolDied) as caught:
+        async with xsc.open_pool_nursery() as n:
+            events = n.events()
+            await n.create_actor(Echo)
+            assert isinstance(await anext(events), xsc.events.PoolStarted)
+            os.kill(n.pools["pool-1"].pid, signal.SIGKILL)
+            await anyio.sleep_forever()
+    assert (caught.value.pool, caught.value.signal) == ("pool-1", signal.SIGKILL)
+
+
+@both_drivers
 async def test_a_pool_that_dies_while_the_block_is_being_left_is_an_error_too() -> None:
     with pytest.raises(xsc.PoolDied):
         async with xsc.open_pool_nursery(pools=1) as n:

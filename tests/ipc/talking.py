@@ -156,3 +156,11 @@ async def one_end(
 def said(*messages: AnyMessage) -> bytes:
     """Messages as the bytes that a peer sends."""
     return b"".join(frame(encode(message)) for message in messages)
+
+
+async def outcome(found: list[object], end: End, message: Call, *segments: bytes) -> None:
+    """What a call ends with, whatever it is."""
+    try:
+        found.append(await end.request(message, *segments))
+    except Exception as exc:
+        found.append(exc)

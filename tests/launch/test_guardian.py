@@ -19,6 +19,7 @@ import trio
 
 from tests import leaks
 from tests.launch.conftest import (
+    Pool,
     Start,
     children,
     descriptors,
@@ -257,6 +258,31 @@ async def test_a_start_under_way_fails_with_its_guardian(launcher: LocalLauncher
 
             await trio.testing.wait_all_tasks_blocked()
             os.kill(guardian, signal.SIGKILL)
+
+
+async def test_what_is_asked_of_a_guardian_that_is_behind_is_done_when_it_catches_up(
+    launcher: LocalLauncher, start: Start
+) -> None:
+    pool, other = await start(), await start()
+    guardian = guardian_of(pool.process)
+    os.kill(guardian, signal.SIGSTOP)
+    started: list[Pool] = []
+
+    async def start_one() -> None:
+        started.append(await start())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            other.process.kill()
+        nursery.start_soon(start_one)
+        ours, theirs = socket.socketpair()
+        with ours, trio.move_on_after(0.01):
+            await launcher.start(spec("cancelled"), theirs)
+        pool.process.kill()
+        os.kill(guardian, signal.SIGCONT)
+        await pool.process.wait()
+        await other.process.wait()
+    assert children(guardian) == [started[0].process.pid]
 
 
 async def test_signals_do_not_impress_the_guardian(start: Start) -> None:

@@ -122,6 +122,7 @@ def _sweep(base: Path) -> None:
         except BlockingIOError:
             pass
         else:
-            remove(lock.parent)
+            with contextlib.suppress(OSError):  # what others have put there must not stop this program
+                remove(lock.parent)
         finally:
             os.close(descriptor)

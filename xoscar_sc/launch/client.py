@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -61,10 +61,7 @@ class Process:
         return f"<Process {self.pool_id} pid={self.pid} {state}>"
 
     def kill(self) -> None:
-        """Kill it, and all that it has started, by SIGKILL; not awaited, and harmless if it has ended.
-
-        Blocks for a moment (a second at most) if the guardian is behind with its work.
-        """
+        """Kill it, and all that it has started, by SIGKILL; not awaited, and harmless if it has ended."""
         if self.exit is None:
             self._kill(self.pool_id)
 
@@ -100,7 +97,7 @@ class Client:
         self._starting: dict[str, Slot] = {}
         self._processes: dict[str, Process] = {}
         self._watched: dict[str, Waiters] = {}
-        self._writers: list[Slot] = []
+        self._writers: list[Callable[[], None]] = []
         loop.watch(sock.fileno(), self._readable)
 
     async def start(self, spec: ProcessSpec, channel: socket.socket) -> Process:
@@ -165,18 +162,13 @@ class Client:
         self._lose(LaunchError("the launcher was closed"))
 
     def _kill(self, pool_id: str) -> None:
-        packet = wire.encode(wire.Kill(pool_id))
-        poll = select.poll()
-        while self.lost is None:
+        if self.lost is None:
             try:
-                wire.send(self._sock, packet)
+                wire.send(self._sock, wire.encode(wire.Kill(pool_id)))
             except BlockingIOError:
-                poll.register(self._sock, select.POLLOUT)
-                if poll.poll(1000):
-                    continue
+                self._when_writable(lambda: self._kill(pool_id))
             except OSError:
                 pass  # the guardian is gone, and all of its processes with it
-            return
 
     async def _send(self, packet: bytes, *descriptors: int) -> None:
         while True:
@@ -186,18 +178,21 @@ class Client:
                 wire.send(self._sock, packet, descriptors)
             except BlockingIOError:
                 slot = self._loop.slot()
-                self._writers.append(slot)
-                self._loop.watch_writable(self._sock.fileno(), self._writable)
+                self._when_writable(partial(slot.set, None))
                 await slot.wait()
             except ConnectionError:
                 self._readable()  # up to the end of the connection, where it may say why
             else:
                 return
 
+    def _when_writable(self, callback: Callable[[], None]) -> None:
+        self._writers.append(callback)
+        self._loop.watch_writable(self._sock.fileno(), self._writable)
+
     def _writable(self) -> None:
         writers, self._writers = self._writers, []
-        for slot in writers:
-            slot.set(None)
+        for callback in writers:
+            callback()
 
     def _readable(self) -> None:
         for _ in range(_PACKETS):

@@ -338,9 +338,10 @@ def _serve(root: socket.socket, parent: int) -> child.Job | None:
 def _remove(directory: str) -> None:
     """Remove a directory, if there is nothing in it but sockets and files."""
     with contextlib.suppress(OSError):
-        for entry in os.scandir(directory):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        for entry in os.scandir(fd):
             if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
+                os.unlink(entry.name, dir_fd=fd)
         os.rmdir(directory)
 
 

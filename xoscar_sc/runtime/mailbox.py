@@ -57,6 +57,8 @@ class Mailbox(Generic[M]):
         """The one that has the lock."""
         self._returning: deque[M] = deque()
         """Those that want the lock back that they have lent."""
+        self._beside: set[M] = set()
+        """Of those that came before messages may start: those that need no lock."""
         self.open = False
         """Messages may start."""
 
@@ -90,6 +92,8 @@ class Mailbox(Generic[M]):
                 return False, message
             dropped = self.waiting.popleft()
         self.waiting.append(message)
+        if beside:
+            self._beside.add(message)
         return False, dropped
 
     def _check(self, message: M) -> None:
@@ -108,17 +112,22 @@ class Mailbox(Generic[M]):
     def start(self) -> list[M]:
         """Let messages start; those that do now."""
         self.open = True
-        if not self.serial:
-            started = [message for message in self.waiting if not message.answered]
-            self.waiting.clear()
-            self.running.update(started)
-            return started
+        waiting, self.waiting = self.waiting, deque()
+        started: list[M] = []
+        for message in waiting:
+            if message.answered:
+                continue
+            (self.waiting if self.serial and message not in self._beside else started).append(message)
+        self._beside.clear()
+        self.running.update(started)
         following = self._next()
-        return [] if following is None else [following]
+        return started if following is None else [*started, following]
 
     def finished(self, message: M) -> M | None:
         """A message has run; the one that starts now, if one does."""
         self.running.discard(message)
+        if message in self._returning:
+            self._returning.remove(message)
         return self.lend(message)
 
     def lend(self, message: M) -> M | None:
@@ -152,4 +161,5 @@ class Mailbox(Generic[M]):
         """Take out all that wait."""
         waiting = [message for message in self.waiting if not message.answered]
         self.waiting.clear()
+        self._beside.clear()
         return waiting

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 
 from xoscar_sc.errors import ActorNotExist, XoscarError
-from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited, PoolStarted
+from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited
 from xoscar_sc.runtime import ActorRef, Runtime, is_actor_class
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.listeners import EventStream
@@ -110,10 +110,7 @@ class PoolNursery:
     async def start(self, spec: PoolSpec) -> Pool:
         """Start one more pool; see :meth:`start_pool`."""
         self._check_open()
-        pool = await self._pools.start(spec)
-        self.happened(PoolStarted(pool.name, pool.pid, pool.address))
-        self.runtime.loop.spawn(pool.watch)
-        return pool
+        return await self._pools.start(spec)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xoscar_sc.errors import PoolNotExist
+from xoscar_sc.events import PoolStarted
 from xoscar_sc.strategy import LeastLoaded, PoolView, Request, Strategy
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.spec import PoolSpec
@@ -71,6 +72,8 @@ class Pools:
                 self._runtime, self._nursery.id, name, spec, env=self._env, loglevel=self._loglevel
             )
             pool = self.by_name[name] = Pool(self._nursery, started, spec)
+            self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
+            self._runtime.loop.spawn(pool.watch)
         finally:
             self._coming.discard(name)
             waiting, self._waiting = self._waiting, []
