@@ -18,15 +18,10 @@ from xoscar_sc.protocol import (
     Failed,
     Failure,
     Reply,
-    decode,
 )
 
 MIB = 1 << 20
 NARROW = 4096
-
-
-def heard(reader: Reader) -> list[object]:
-    return [decode(message) for message, _ in reader.found]
 
 
 @both_drivers

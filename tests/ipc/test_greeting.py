@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.driving import both_drivers
-from tests.ipc.talking import call, hello, one_end, outcome, said, tell, two_ends
+from tests.ipc.talking import End, Reader, call, hello, one_end, outcome, pair, said, tell, two_ends
 from tests.loop.waiting import settle, until
 from xoscar_sc.errors import ConnectionLost, ProtocolError
+from xoscar_sc.loop import open_loop
 from xoscar_sc.protocol import (
     VERSION,
     Call,
@@ -25,11 +26,23 @@ from xoscar_sc.protocol import (
     Reply,
     Tell,
     bulk,
+    decode,
     encode,
 )
 
 MIB = 1 << 20
-NARROW = 4096
+
+
+@both_drivers
+async def test_a_greeting_alone_is_what_a_channel_says_by_itself() -> None:
+    async with open_loop() as loop:
+        with pair() as (one, other):
+            end = End(loop, one, hello("end"))
+            reader = Reader(other)
+            reader.take()
+            ((message, _),) = reader.found
+            assert decode(message) == hello("end")
+            end.channel.close()
 
 
 @both_drivers

@@ -7,12 +7,11 @@ import anyio.lowlevel
 import pytest
 
 from tests.contract.driving import both_drivers
-from tests.ipc.talking import End, Reader, call, hello, one_end, outcome, pair, said, tell, two_ends
+from tests.ipc.talking import End, call, hello, one_end, outcome, pair, said, tell, two_ends
 from tests.loop.waiting import settle, until
 from xoscar_sc.errors import ConnectionLost
 from xoscar_sc.loop import open_loop
 from xoscar_sc.protocol import (
-    Hello,
     Reply,
 )
 
@@ -69,6 +68,13 @@ async def test_a_call_on_a_lost_channel_does_not_wait_for_another_channel_of_the
         peer.setblocking(False)
         peer.send(said(hello()))
         await second.channel.wait_greeting()
+        # On trio, who waits for a channel's answer reads it himself, if no worker happens to do so: keep them busy.
+        third, fourth = socket.socketpair()
+        loop.watch(third.fileno(), lambda: third.recv(9))
+        fourth.send(b"x")
+        await settle()
+        peer.send(said(tell()))
+        await settle()
         found: list[object] = []
         async with anyio.create_task_group() as group:
             group.start_soon(outcome, found, end, call())
@@ -78,6 +84,9 @@ async def test_a_call_on_a_lost_channel_does_not_wait_for_another_channel_of_the
         assert second.lost == []
         second.channel.close()
         peer.close()
+        loop.unwatch(third.fileno())
+        third.close()
+        fourth.close()
 
 
 @both_drivers
@@ -174,15 +183,3 @@ async def test_a_receiver_may_close_the_channel_that_it_hears_from() -> None:
             await until(lambda: end.lost)
             await settle()
             assert end.lost == [None]
-
-
-@both_drivers
-async def test_a_greeting_alone_is_what_a_channel_says_by_itself() -> None:
-    async with open_loop() as loop:
-        with pair() as (one, other):
-            end = End(loop, one, hello("end"))
-            reader = Reader(other)
-            reader.take()
-            assert heard(reader) == [hello("end")]
-            assert isinstance(heard(reader)[0], Hello)
-            end.channel.close()

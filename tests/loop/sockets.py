@@ -6,8 +6,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.loop.sockets import empty, fill, pair
-
 
 @contextmanager
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:

@@ -26,6 +26,7 @@ async def test_what_is_spawned_is_out_of_reach_of_the_scopes_around() -> None:
         with anyio.CancelScope() as scope:
             loop.spawn(work, "done")
             scope.cancel()
+            await anyio.lowlevel.checkpoint()
         go.set(None)
         assert await done.wait() == "done"
 

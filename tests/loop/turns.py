@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tests.loop.turns import Plain, Waiting
 from xoscar_sc.loop import Loop, Scope
 
 

@@ -1,6 +1,6 @@
 """The one way to write to a connection.
 
-Small messages are joined: a lone one is written at once, others when 512 bytes have gathered or at the end of the
+Small messages are joined: a lone one is written at once, others when a kilobyte has gathered or at the end of the
 scheduler pass. What the socket does not take waits here, and goes out when it takes bytes again; no task is needed for
 that, and nobody holds a lock.
 
@@ -19,7 +19,7 @@ from functools import partial
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import MAX_TRANSFERS, bulk, frame
 
-JOIN = 512
+JOIN = 1024
 """Bytes that are worth a system call of their own."""
 HIGH_WATER = 1 << 20
 """Bytes that wait here before senders who need no answer are made to wait."""

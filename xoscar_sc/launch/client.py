@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from xoscar_sc.errors import LaunchError
 from xoscar_sc.launch import wire
@@ -73,7 +74,7 @@ class Process:
         if self.exit is None:
             await self._waiters.wait()
         else:
-            await anyio.lowlevel.checkpoint()
+            await checkpoint()
         assert self.exit is not None
         return self.exit
 

@@ -90,9 +90,9 @@ class Guardian:
         self._read(self._wakeup, self._reap)
         self._root = self._connect(root)
         # A fork of the root may hold a copy of its socket: the end of the connection is not enough.
-        if os.getppid() == parent:
+        with contextlib.suppress(ProcessLookupError):
             self._read(os.pidfd_open(parent), lambda _: self._root.close())
-        else:
+        if os.getppid() != parent:
             self._root.close()
 
     # The loop

@@ -15,6 +15,7 @@ import sys
 from typing import Protocol
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from xoscar_sc.errors import LaunchError
 from xoscar_sc.launch import interpreter, orphans, wire
@@ -136,7 +137,7 @@ class LocalLauncher:
         """
         if sys.platform != "linux":
             raise LaunchError(f"processes can be started on Linux only, and this is {sys.platform}")
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         guardian = _Guardian(loop, directory, entry)
         return cls(loop, guardian.client, (guardian, directory, entry))
 

@@ -31,6 +31,7 @@ import trio
 from trio.lowlevel import Abort, enable_ki_protection, reschedule, wait_task_rescheduled
 
 from xoscar_sc.loop._base import Slot, Turn
+from xoscar_sc.loop._trio_scope import WorkerScope
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class TrioSlot:
 class _Watch:
     """One watched descriptor."""
 
-    __slots__ = ("fd", "led", "mask", "open", "readable", "writable")
+    __slots__ = ("fd", "led", "mask", "open", "readable", "wanted", "writable")
 
     def __init__(self, fd: int, readable: Callable[[], None]) -> None:
         self.fd = fd
@@ -86,44 +87,11 @@ class _Watch:
         self.open = True
         """It has not been unwatched."""
         self.led = False
-        """A task in :meth:`TrioLoop.wait_reading` reads it."""
+        """A task in :meth:`TrioLoop.wait_reading` reads it, or a worker in :meth:`TrioLoop._lead`."""
+        self.wanted = False
+        """A task that waits for an answer found a worker reading it: the next one is to find it free."""
         self.mask = select.EPOLLIN
         """What epoll has been told."""
-
-
-class _WorkerScope:
-    """A worker's cancel scope, as the turns see it; it knows whether one of them has touched it."""
-
-    __slots__ = ("_scope", "touched")
-
-    def __init__(self, scope: trio.CancelScope) -> None:
-        self._scope = scope
-        self.touched = False
-
-    @property
-    def deadline(self) -> float:
-        return self._scope.deadline
-
-    @deadline.setter
-    def deadline(self, deadline: float) -> None:
-        self.touched = True
-        self._scope.deadline = deadline
-
-    @property
-    def cancel_called(self) -> bool:
-        return self._scope.cancel_called
-
-    def cancel(self) -> None:
-        self.touched = True
-        self._scope.cancel()
-
-    def used(self) -> bool:
-        """Whether it is of no use to the next turn; if not, the next turn finds it as new."""
-        if self._scope.cancel_called:
-            return True
-        self._scope.deadline = math.inf
-        self.touched = False
-        return False
 
 
 class _EndOfPass(trio.abc.Instrument):
@@ -255,7 +223,10 @@ class TrioLoop:
     def _serve_descriptors(self) -> None:
         found = self._epoll.poll(0)
         if len(found) == 1:
-            self._hot = self._watches.get(found[0][0])
+            hot = self._watches.get(found[0][0])
+            if hot is not None:
+                self._hot = None if hot.wanted else hot
+                hot.wanted = False
         for fd, events in found:
             watch = self._watches.get(fd)
             if watch is None:
@@ -271,6 +242,9 @@ class TrioLoop:
     async def wait_reading(self, slot: Slot, fd: int) -> Any:
         watch, ready = self._watches.get(fd), slot.filled
         if ready or watch is None or watch.led:
+            if watch is not None and watch is self._hot:
+                watch.wanted = True
+                self._hot = None
             return await slot.wait()
         watch.led = True
         if watch.mask & select.EPOLLIN:
@@ -323,9 +297,9 @@ class TrioLoop:
         busy = True
         while busy:
             with trio.CancelScope() as scope:
-                busy = await self._drain(_WorkerScope(scope))
+                busy = await self._drain(WorkerScope(scope))
 
-    async def _drain(self, scope: _WorkerScope) -> bool:
+    async def _drain(self, scope: WorkerScope) -> bool:
         """Run turns, and read in between; until ``scope`` has been used (True) or the worker is one too many."""
         while not await self._run_ready(scope):
             if self._ready:
@@ -345,7 +319,7 @@ class TrioLoop:
                 return False
         return True
 
-    async def _run_ready(self, scope: _WorkerScope) -> bool:
+    async def _run_ready(self, scope: WorkerScope) -> bool:
         """Run turns for a slice of time; whether ``scope`` has been used."""
         ready = self._ready
         until = perf_counter() + _SLICE
@@ -358,7 +332,7 @@ class TrioLoop:
         return False
 
     @types.coroutine
-    def _run(self, turn: Turn, scope: _WorkerScope) -> Generator[Any, Any, None]:
+    def _run(self, turn: Turn, scope: WorkerScope) -> Generator[Any, Any, None]:
         """Run one turn. If it waits, another worker goes on with the other turns."""
         run = self._context.copy().run
         coroutine = run(turn.start, scope)
