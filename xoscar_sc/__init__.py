@@ -23,6 +23,8 @@ from xoscar_sc.runtime import (
     has_actor,
     kill_actor,
     method,
+    no_lock,
+    thread,
     wait_for_actor,
 )
 from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_pool_nursery
@@ -50,8 +52,10 @@ __all__ = [
     "has_actor",
     "kill_actor",
     "method",
+    "no_lock",
     "open_pool_nursery",
     "strategy",
+    "thread",
     "wait_for_actor",
 ]
 __all__ += errors.__all__

@@ -15,9 +15,11 @@ from xoscar_sc.protocol import (
     Call,
     Cancel,
     Cancelled,
+    Credit,
     Failed,
     Failure,
     Reply,
+    decode,
 )
 
 MIB = 1 << 20
@@ -331,3 +333,61 @@ async def test_cancelling_a_hundred_of_two_hundred_calls_leaves_the_others_alone
                     right.channel.reply(each.id, bytes(each.body), ())
         assert sorted(found) == list(range(1, 200, 2))
         assert not left.channel._calls
+
+
+# Credits
+
+
+def credits_heard(end: Reader) -> list[tuple[str, int]]:
+    heard = [decode(message) for message, _ in end.found]
+    return [(each.uid, each.count) for each in heard if isinstance(each, Credit)]
+
+
+@both_drivers
+async def test_credits_for_tells_go_back_several_at_once_and_the_rest_with_the_actors_end() -> None:
+    async with one_end() as (_, end, other):
+        reader = Reader(other)
+        for _ in range(10):
+            end.channel.executed("actor", 16)
+        end.channel.executed("small", 1)
+        await settle()
+        reader.take()
+        assert credits_heard(reader) == [("actor", 4), ("actor", 4), ("small", 1)]
+        end.channel.forget("actor")
+        end.channel.forget("small")
+        await settle()
+        reader.take()
+        assert credits_heard(reader)[3:] == [("actor", 2)]
+        assert not end.channel._executed
+
+
+@both_drivers
+async def test_credits_let_the_next_message_go() -> None:
+    async with one_end() as (_, end, other):
+        windows = end.channel.windows
+        assert [windows.take_nowait("actor", 2) for _ in range(3)] == [True, True, False]
+        log: list[str] = []
+
+        async def take() -> None:
+            await windows.take("actor", 2)
+            log.append("taken")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(take)
+            await settle()
+            assert log == []
+            other.send(said(Credit("other", 5), Credit("actor", 1)))
+        assert log == ["taken"]
+
+
+@both_drivers
+async def test_a_lost_channel_lets_those_go_who_wait_for_credits() -> None:
+    async with one_end() as (_, end, other):
+        assert end.channel.windows.take_nowait("actor", 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(end.channel.windows.take, "actor", 1)
+            await settle()
+            other.close()
+        assert end.channel.closed
+        end.channel.executed("actor", 1)
+        end.channel.forget("actor")

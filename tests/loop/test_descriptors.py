@@ -6,6 +6,7 @@ import socket
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from tests.contract.driving import both_drivers
 from tests.loop.sockets import empty, fill, pair
@@ -166,3 +167,30 @@ async def test_the_end_of_the_file_is_something_to_read() -> None:
             other.close()
             await until(lambda: found)
     assert found == [b""]
+
+
+def test_uvloop_calls_until_the_end_of_a_connection_that_was_reset() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    found: list[object] = []
+
+    async def main() -> None:
+        async with open_loop() as loop:
+            with pair() as (one, other):
+
+                def readable() -> None:
+                    try:
+                        found.append(one.recv(3))
+                    except ConnectionResetError as exc:
+                        found.append(type(exc))
+                        loop.unwatch(one.fileno())
+
+                loop.watch(one.fileno(), readable)
+                one.send(b"never read")
+                other.send(b"two reads")
+                other.close()
+                with anyio.fail_after(20):
+                    await until(lambda: ConnectionResetError in found)
+                    await settle()
+
+    uvloop.run(main())
+    assert found == [b"two", b" re", b"ads", ConnectionResetError]

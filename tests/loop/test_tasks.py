@@ -168,3 +168,30 @@ async def test_a_nursery_of_the_loops_waits_for_its_tasks_and_fails_with_them() 
                 nursery.start_soon(anyio.sleep_forever)
                 nursery.start_soon(fails)
         assert repr(found.value.exceptions) == "(KeyError('mine'),)"
+
+
+@both_drivers
+async def test_a_task_is_within_itself_and_within_no_other() -> None:
+    async with open_loop() as loop:
+        ours = loop.task()
+        assert loop.within(ours)
+        found = loop.slot()
+
+        async def work() -> None:
+            found.set((loop.within(ours), loop.within(loop.task())))
+
+        loop.spawn(work)
+        assert await found.wait() == (False, True)
+
+
+async def test_a_task_of_a_nursery_is_within_the_one_that_opened_it() -> None:
+    async with open_loop() as loop:
+        ours, found = loop.task(), list[bool]()
+
+        async def work() -> None:
+            found.append(loop.within(ours))
+
+        async with loop.open_nursery() as outer, loop.open_nursery() as inner:
+            outer.start_soon(work)
+            inner.start_soon(work)
+    assert found == [True, True]

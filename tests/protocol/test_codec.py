@@ -13,6 +13,7 @@ from xoscar_sc.protocol import (
     Call,
     Cancel,
     Cancelled,
+    Credit,
     Failed,
     Failure,
     Hello,
@@ -39,8 +40,8 @@ NESTED = Failure(
 GOLDEN: list[tuple[Message, str]] = [
     (Hello(1, "t", "unix:///a", "p", 7), "960001a174a9756e69783a2f2f2f61a17007"),
     (
-        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b"),), batch=True),
-        "990101a17502a16dc40162cb3ff80000000000009192a161a162c3",
+        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True),
+        "990101a17502a16dc40162cb3ff80000000000009193a161a16203c3",
     ),
     (Call(1, "u", 0, "m", b""), "990101a17500a16dc400c090c2"),
     (Tell("u", 2, "m", b"b", batch=True), "9602a17502a16dc40162c3"),
@@ -55,6 +56,7 @@ GOLDEN: list[tuple[Message, str]] = [
     (Cancelled(1), "920501"),
     (Cancel(1), "920601"),
     (Notice(1, b"b"), "930701c40162"),
+    (Credit("u", 3), "9308a17503"),
 ]
 
 

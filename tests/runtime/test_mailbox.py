@@ -362,6 +362,14 @@ def test_the_usual_bound_is_a_thousand_messages_that_wait() -> None:
     assert mailbox.put(more := Letter(), beside=False) == (False, more)
 
 
+@pytest.mark.parametrize("overflow", ["wait", "raise", "drop_newest", "drop_oldest"])
+def test_only_where_senders_wait_is_a_full_mailbox_crowded(overflow: str) -> None:
+    mailbox, (running, *_) = full(overflow)
+    assert mailbox.crowded == (overflow == "wait")
+    mailbox.finished(running)
+    assert not mailbox.crowded
+
+
 # Whatever happens
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from xoscar_sc import Actor, extensible
-from xoscar_sc.runtime.methods import Extensible, Method, may_wait, methods_of
+from xoscar_sc.runtime.methods import Extensible, Method, may_wait, methods_of, no_lock, thread
 
 
 async def other() -> int:
@@ -290,7 +290,7 @@ class Derived(Base, Mixin):
 
 def test_a_class_offers_its_public_methods_and_those_it_inherits() -> None:
     found = methods_of(Derived)
-    inherited = {"ref", "stop"}
+    inherited = {"ref", "stop", "unlocked"}
     assert set(found) - inherited == {
         "inherited", "overridden", "mixed_in", "short", "static", "static_that_waits", "of_the_class", "decorated",
         "extended", "waits", "called",
@@ -347,6 +347,42 @@ def test_a_partial_is_not_run_at_once() -> None:
 def test_a_methods_signature_is_that_of_the_function() -> None:
     assert str(methods_of(Derived)["static"].signature) == "(value: 'int') -> 'int'"
     assert str(methods_of(Derived)["extended"].signature) == "(self, value: 'int') -> 'int'"
+
+
+@no_lock
+async def beside_others() -> None: ...
+
+
+@thread
+def blocks() -> None: ...
+
+
+@no_lock
+@thread
+def blocks_beside_others() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "beside", "in_thread", "at_once"),
+    [
+        (Ends.sync, False, False, True),
+        (beside_others, True, False, True),
+        (blocks, False, True, False),
+        (blocks_beside_others, True, True, False),
+        (no_lock(extensible(Ends.value)), True, False, False),
+    ],
+)
+def test_a_mark_says_where_and_beside_what_a_method_runs(
+    function: Any, beside: bool, in_thread: bool, at_once: bool
+) -> None:
+    method = Method("method", function)
+    assert (method.beside, method.in_thread, method.at_once) == (beside, in_thread, at_once)
+
+
+@pytest.mark.parametrize("function", [Ends.value, numbers])
+def test_an_async_method_needs_no_thread(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"is async; thread is for methods that block"):
+        thread(function)
 
 
 # Extensible methods

@@ -31,7 +31,7 @@ def cross(exc: BaseException, where: str = "actor 'a' in pool 'p' (pid 7)") -> B
 def raised(make: Callable[[], object]) -> BaseException:
     try:
         make()
-    except BaseException as exc:  # noqa: BLE001 - whatever it is
+    except BaseException as exc:
         return exc
     raise AssertionError("nothing was raised")
 

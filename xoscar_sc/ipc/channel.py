@@ -16,6 +16,7 @@ import anyio
 
 from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
+from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import (
     MAX_FRAME,
@@ -25,6 +26,7 @@ from xoscar_sc.protocol import (
     Call,
     Cancel,
     Cancelled,
+    Credit,
     Decoder,
     Failed,
     Hello,
@@ -42,6 +44,8 @@ INLINE = 64 * 1024
 """A body larger than this travels in pieces."""
 _GREETING = 4096
 """Bytes of a frame before the peer has said who it is."""
+_CREDITS = 4
+"""A credit goes back when such a part of a mailbox's worth has gathered."""
 _HUGE = 4 << 20
 _PLENTY = 32 * 1024
 """A read of so many bytes is likely to be followed by another."""
@@ -87,6 +91,10 @@ class Channel:
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=_allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
         self._calls: dict[int, Slot] = {}
+        self.windows = Windows(loop)
+        """How many messages may still be sent to each of the peer's actors."""
+        self._executed: dict[str, int] = {}
+        """The peer's tells that have been executed, by actor, for which it has not got its credit back."""
         self._ids = 0
         self._greeted = loop.slot()
         self._ended: Callable[[], Exception] | None = None
@@ -200,6 +208,20 @@ class Channel:
         with anyio.move_on_after(self._grace):
             await self._loop.wait_reading(slot, self._fd)
 
+    def executed(self, uid: str, bound: int) -> None:
+        """A tell of the peer's has been executed; its credit goes back with those of others."""
+        count = self._executed.pop(uid, 0) + 1
+        if count * _CREDITS >= bound:
+            self.post(Credit(uid, count))
+        else:
+            self._executed[uid] = count
+
+    def forget(self, uid: str) -> None:
+        """An actor of this pool has ended: what is owed for it is given back."""
+        count = self._executed.pop(uid, 0)
+        if count and not self.closed:
+            self.post(Credit(uid, count))
+
     # Receiving
 
     def _readable(self) -> None:
@@ -241,6 +263,8 @@ class Channel:
             slot = self._calls.pop(message.id, None)
             if slot is not None:
                 slot.set((message, segments))
+        elif isinstance(message, Credit):
+            self.windows.give(message.uid, message.count)
         elif isinstance(message, Hello):
             if self.peer is not None:
                 legal(self._state, Hello)
@@ -297,6 +321,7 @@ class Channel:
         if not self.closed:
             self.closed = True
             self._outbox.close()
+            self.windows.close()
             self._loop.unwatch(self._fd)
             self._fd = -1  # the number may soon be another's
             self._sock.close()

@@ -1,8 +1,8 @@
-"""Flow control: how many messages to one actor may be under way from here.
+"""Flow control: how many tells to one actor may be under way from here.
 
-The sender takes a credit for each message, and gets it back when the message has been executed: with the answer to
-a call, and by a :class:`~xoscar_sc.protocol.Credit` for tells, several at once. Without a credit it waits, first come
-first served; nobody else does: neither senders to other actors nor what comes back on the same connection.
+The sender takes a credit for each, and gets it back when the message has been executed, several at once by a
+:class:`~xoscar_sc.protocol.Credit`. Without a credit it waits, first come first served; nobody else does: neither
+senders to other actors nor what comes back on the same connection. A call needs no credit: it holds up its caller.
 
 A window is as large as the actor's mailbox, and each sending pool has one of its own. What ends is forgotten: a window
 with all its credits is no entry at all.

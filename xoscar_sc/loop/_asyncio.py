@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import select
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -54,7 +55,7 @@ class AsyncioLoop:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watched: set[int] = set()
+        self._watched: dict[int, select.poll | None] = {}
 
     async def open(self) -> None:
         pass
@@ -77,12 +78,28 @@ class AsyncioLoop:
         return None if deadline == math.inf else max(deadline - self._loop.time(), 0.0)
 
     def watch(self, fd: int, readable: Callable[[], None]) -> None:
-        self._watched.add(fd)
+        self._watched[fd] = None
+        if type(self._loop).__module__ == "uvloop":
+            readable = self._to_the_end(fd, readable)
         self._loop.add_reader(fd, readable)
+
+    def _to_the_end(self, fd: int, readable: Callable[[], None]) -> Callable[[], None]:
+        """Go on calling once the peer has gone: uvloop tells of a reset connection once, however much is to be read."""
+        poll = select.poll()
+        poll.register(fd, 0)
+
+        def read() -> None:
+            if self._watched.get(fd) is poll:
+                readable()
+                if self._watched.get(fd) is poll and poll.poll(0):
+                    self._loop.call_soon(read)
+
+        self._watched[fd] = poll
+        return read
 
     def unwatch(self, fd: int) -> None:
         if fd in self._watched:
-            self._watched.remove(fd)
+            del self._watched[fd]
             self._loop.remove_reader(fd)
             self._loop.remove_writer(fd)
 
@@ -98,6 +115,12 @@ class AsyncioLoop:
 
     def soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(callback)
+
+    def task(self) -> object:
+        return asyncio.current_task()
+
+    def within(self, task: object) -> bool:
+        return asyncio.current_task() is task
 
     def slot(self) -> AsyncioSlot:
         return AsyncioSlot()

@@ -80,6 +80,12 @@ class Loop(Protocol):
     def soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, in the loop's thread, soon. May be called from any thread and any place."""
 
+    def task(self) -> object:
+        """The running task."""
+
+    def within(self, task: object) -> bool:
+        """Whether the running task is ``task``, or one that ``task`` waits for: in a nursery that it has opened."""
+
     def slot(self) -> Slot:
         """A new empty slot."""
 

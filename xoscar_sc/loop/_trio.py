@@ -165,6 +165,18 @@ class TrioLoop:
         deadline = trio.current_effective_deadline()
         return None if deadline == math.inf else max(deadline - trio.current_time(), 0.0)
 
+    def task(self) -> trio.lowlevel.Task:
+        return trio.lowlevel.current_task()
+
+    def within(self, task: object) -> bool:
+        running = trio.lowlevel.current_task()
+        while running is not task:
+            nursery = running.parent_nursery
+            if nursery is None:
+                return False
+            running = nursery.parent_task
+        return True
+
     def slot(self) -> TrioSlot:
         return TrioSlot()
 

@@ -22,6 +22,10 @@ Identifier: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
 
 
+Link: TypeAlias = tuple[Name, Name, Identifier]
+"""A call that waits: the actor's uid, its method, and a number that is unique in the actor's pool."""
+
+
 class Message(msgspec.Struct, array_like=True, gc=False):
     """The base of all messages."""
 
@@ -51,8 +55,8 @@ class Call(Message, tag=1):
     body: bytes
     timeout: float | None = None
     """Seconds until the caller's deadline."""
-    chain: tuple[tuple[Name, Name], ...] = ()
-    """The calls that wait for this one, outermost first, as (uid, method)."""
+    chain: tuple[Link, ...] = ()
+    """The calls that wait for this one, outermost first."""
     batch: bool = False
     """The body holds a list of calls, whose results are answered as a list."""
 
@@ -100,4 +104,11 @@ class Notice(Message, tag=7):
     body: bytes
 
 
-AnyMessage: TypeAlias = Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice
+class Credit(Message, tag=8):
+    """Tells to an actor have been executed: so many more may be sent."""
+
+    uid: Name
+    count: Identifier
+
+
+AnyMessage: TypeAlias = Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice | Credit

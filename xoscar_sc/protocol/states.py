@@ -21,6 +21,7 @@ from xoscar_sc.protocol.messages import (
     Call,
     Cancel,
     Cancelled,
+    Credit,
     Failed,
     Hello,
     Message,
@@ -50,6 +51,7 @@ TABLE: Final[Mapping[type[Message], Mapping[State, State]]] = MappingProxyType(
         Cancelled: _GOES_ON,
         Cancel: _GOES_ON,
         Notice: _GOES_ON,
+        Credit: _GOES_ON,
     }
 )
 """For each message, the states in which it is legal, and the state after it."""

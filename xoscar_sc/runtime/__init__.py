@@ -14,7 +14,8 @@ from xoscar_sc.runtime.access import (
 )
 from xoscar_sc.runtime.actor import Actor, StatelessActor, is_actor_class
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
-from xoscar_sc.runtime.methods import extensible
+from xoscar_sc.runtime.mailbox import BOUND, Capacity, Overflow
+from xoscar_sc.runtime.methods import extensible, no_lock, thread
 from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed
@@ -22,12 +23,15 @@ from xoscar_sc.runtime.runtime import Listening, Place, Runtime
 from xoscar_sc.runtime.typed import method
 
 __all__ = [
+    "BOUND",
     "Actor",
     "ActorMethod",
     "ActorRef",
+    "Capacity",
     "CurrentPool",
     "Delayed",
     "Listening",
+    "Overflow",
     "Place",
     "PoolConfig",
     "Runtime",
@@ -43,8 +47,10 @@ __all__ = [
     "is_actor_class",
     "kill_actor",
     "method",
+    "no_lock",
     "run_pool",
     "running_runtime",
     "set_running_runtime",
+    "thread",
     "wait_for_actor",
 ]

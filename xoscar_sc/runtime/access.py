@@ -9,6 +9,7 @@ import msgspec
 
 from xoscar_sc.errors import ActorNotExist, XoscarError
 from xoscar_sc.runtime.current import require_runtime, running_runtime
+from xoscar_sc.runtime.names import Found
 from xoscar_sc.runtime.ref import ActorRef
 
 
@@ -37,7 +38,7 @@ def current_pool() -> CurrentPool:
 async def find_actor(uid: str) -> ActorRef[Any] | None:
     """The actor of this uid, wherever in the tree it lives; None if there is none that is ready."""
     found = await require_runtime().at_root("find", uid, False)
-    return None if found is None else ActorRef(found[0], uid, found[1])
+    return None if found is None else _ref(uid, found)
 
 
 async def wait_for_actor(uid: str) -> ActorRef[Any]:
@@ -46,7 +47,11 @@ async def wait_for_actor(uid: str) -> ActorRef[Any]:
     Cancellation: leaves nothing behind.
     """
     found = await require_runtime().at_root("find", uid, True)
-    return ActorRef(found[0], uid, found[1])
+    return _ref(uid, found)
+
+
+def _ref(uid: str, found: Found) -> ActorRef[Any]:
+    return ActorRef(found.address, uid, found.incarnation, capacity=found.capacity)
 
 
 async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:

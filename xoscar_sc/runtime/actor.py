@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from xoscar_sc.errors import XoscarError
@@ -63,6 +63,16 @@ class StatelessActor:
         What has a cancel scope, as a pool nursery has, is entered in ``__post_create__``: in the actor's own task.
         """
         return self._cell().exit_stack
+
+    def unlocked(self) -> AbstractAsyncContextManager[None]:
+        """Let other messages in while this block waits for something; the lock is taken back at its end.
+
+        In code that does not have the actor's lock (a ``no_lock`` method, a task of the nursery, a stateless actor) it
+        does nothing.
+
+        Cancellation: the lock is taken back before the cancellation goes on.
+        """
+        return self._cell().unlocked()
 
     async def stop(self) -> None:
         """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`."""

@@ -1,16 +1,14 @@
 """What surrounds an actor in its pool: its mailbox, its nursery, its beginning and its end.
 
 The actor's own task, :meth:`Cell.host`, holds the nursery. It makes the instance and calls the hooks; messages are
-turns of the loop (:mod:`xoscar_sc.runtime.work`). An end is asked for by :meth:`Cell.end`, as often as anybody
-likes, and each time at least as strongly as before; the host carries it out, and :meth:`Cell.wait_ended` tells how
-it went.
+turns of the loop, and come by :class:`~xoscar_sc.runtime.intake.Intake`. An end is asked for by :meth:`Cell.end`, as
+often as anybody likes, and each time at least as strongly as before; the host carries it out, and
+:meth:`Cell.wait_ended` tells how it went.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,13 +16,16 @@ import anyio
 
 from xoscar_sc.errors import ActorDied
 from xoscar_sc.events import Exit, ExitKind
-from xoscar_sc.runtime.actor import Actor, StatelessActor
-from xoscar_sc.runtime.current import current_cell
-from xoscar_sc.runtime.methods import Method, methods_of
-from xoscar_sc.runtime.work import Work, is_awaitable
+from xoscar_sc.runtime.actor import StatelessActor
+from xoscar_sc.runtime.current import Frame, current_frame
+from xoscar_sc.runtime.intake import Intake
+from xoscar_sc.runtime.mailbox import DEFAULT, Capacity
+from xoscar_sc.runtime.methods import Method
+from xoscar_sc.runtime.work import LocalWork, is_awaitable
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
+    from xoscar_sc.protocol import Link
     from xoscar_sc.runtime.ref import ActorRef
     from xoscar_sc.runtime.runtime import Runtime
 
@@ -45,26 +46,26 @@ class Owner(NamedTuple):
     nursery: int
 
 
-class Cell:
+class Cell(Intake):
     """See the top of this file."""
 
     def __init__(
-        self, runtime: Runtime, cls: type[StatelessActor], uid: str, incarnation: int, owner: Owner | None
+        self,
+        runtime: Runtime,
+        cls: type[StatelessActor],
+        uid: str,
+        incarnation: int,
+        owner: Owner | None = None,
+        capacity: Capacity = DEFAULT,
     ) -> None:
-        self.runtime = runtime
-        self.cls = cls
-        self.uid = uid
+        super().__init__(runtime, cls, uid, capacity)
         self.incarnation = incarnation
         self.owner = owner
-        self.methods: dict[str, Method] = methods_of(cls)
-        self.one_at_a_time = issubclass(cls, Actor)
-        self.instance: Any = None
+        self.capacity = capacity
         self.nursery: Any = None
         self.exit_stack = AsyncExitStack()
         self.state = State.CREATING
-        self.mailbox: deque[Work] = deque()
-        self.running: set[Work] = set()
-        """What has been given to the loop and has not finished; at most one, unless the actor is stateless."""
+        self.frame = Frame(self)
         self.error: BaseException | None = None
         """What it failed with."""
         self._late_errors: list[BaseException] = []
@@ -80,7 +81,6 @@ class Cell:
         """What a kill cancels."""
         self._asked = runtime.loop.slot()
         """Filled when an end is asked for."""
-        self._idle: Slot | None = None
         self._waiting: list[Slot] = []
         """Of those who wait for the end, and take what the hooks raise."""
         self.gone = runtime.loop.slot()
@@ -92,7 +92,7 @@ class Cell:
         """A reference to the actor."""
         from xoscar_sc.runtime.ref import ActorRef
 
-        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls)
+        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls, capacity=self.capacity)
 
     def where(self) -> str:
         """The actor, for the note of an exception."""
@@ -112,58 +112,14 @@ class Cell:
             f"actor {self.uid!r} {how}", uid=self.uid, cause=cause, maybe_executed=maybe_executed
         )
 
+    def free_for(self, method: Method) -> bool:
+        """Whether a message for this method would start at once."""
+        return self.state is State.ALIVE and (self.mailbox.empty or method.beside)
+
     @property
     def ending(self) -> bool:
         """Whether it takes no more messages."""
         return self.state is State.ENDING or self.state is State.ENDED
-
-    # Messages
-
-    def accept(self, work: Work) -> None:
-        """Take a message: it runs now, or when those before it have run, or is refused."""
-        if self.state is State.ALIVE:
-            if self.one_at_a_time and (self.running or self.mailbox):
-                self.mailbox.append(work)
-            else:
-                self.running.add(work)
-                self.runtime.loop.submit(work)
-        elif self.state is State.CREATING:
-            self.mailbox.append(work)
-        else:
-            work.refuse(self.died(maybe_executed=False))
-
-    def finished(self, work: Work | None) -> None:
-        """A message has run: the next one may."""
-        if work is not None:
-            self.running.discard(work)
-        mailbox = self.mailbox
-        while mailbox and not (self.running and self.one_at_a_time):
-            following = mailbox.popleft()
-            self.running.add(following)
-            self.runtime.loop.submit(following)
-        if self._idle is not None and not self.running:
-            self._idle.set(None)
-
-    def function(self, name: str) -> Callable[..., Any]:
-        """The actor's method of this name, bound.
-
-        Raises:
-            AttributeError: there is none, or it is private.
-        """
-        if name in self.methods:
-            return getattr(self.instance, name)  # type: ignore[no-any-return]
-        if name.startswith("_") or not callable(getattr(self.instance, name, None)):
-            raise AttributeError(f"{self.cls.__name__} has no public method {name!r}")
-        function: Callable[..., Any] = getattr(self.instance, name)
-        return function
-
-    def batch_function(self, name: str) -> Callable[..., Any] | None:
-        """The method's version for many calls, bound, if it has one."""
-        method = self.methods.get(name)
-        if method is None or method.batch is None:
-            return None
-        bound: Callable[..., Any] = getattr(self.instance, name).batch
-        return bound
 
     def tell_failed(self, method: str, exc: BaseException) -> None:
         """A message that nobody waits for raised, or will not run: the first is the actor's failure."""
@@ -213,18 +169,13 @@ class Cell:
     def abandon(self, *, cancel: bool) -> None:
         """Refuse the messages that wait; ``cancel``: the running one is cancelled."""
         self.abandoned = True
-        queued, self.mailbox = self.mailbox, deque()
-        for work in queued:
+        for work in self.mailbox.clear():
             work.refuse(self.died(maybe_executed=False))
+            work.executed()
         if cancel:
-            for work in list(self.running):
+            for work in list(self.mailbox.running):
                 work.cancel()
-
-    async def wait_idle(self) -> None:
-        """Wait until no message runs or waits."""
-        while self.running or self.mailbox:
-            self._idle = self.runtime.loop.slot()
-            await self._idle.wait()
+        self.let_senders_go()
 
     async def wait_ended(self) -> None:
         """Wait until the actor has ended, and raise what its hooks raised.
@@ -244,9 +195,15 @@ class Cell:
 
     # The actor's own task
 
-    async def host(self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot) -> None:
+    async def host(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], created: Slot, chain: tuple[Link, ...]
+    ) -> None:
         """Live: from ``__init__`` to the last hook. ``created`` gets None, or the exception that prevented it."""
-        current_cell.set(self)
+        # What is called meanwhile waits for the creation as it would for a message.
+        creation = LocalWork(self, "__post_create__", ((), {}), None, chain, None, batch=False)
+        self.mailbox.holder = creation
+        links = (*chain, (self.uid, creation.method, creation.token))
+        current_frame.set(Frame(self, self.runtime.loop.task(), links))
         try:
             async with self.runtime.loop.open_nursery() as self.nursery:
                 with anyio.CancelScope() as scope:
@@ -315,10 +272,12 @@ class Cell:
                 exc.add_note(f"while creating {self.where()}")
                 created.set(exc)
             raise
+        current_frame.set(self.frame)
         if self.state is State.CREATING:
             self.state = State.ALIVE
         created.set(None)
-        self.finished(None)
+        for work in self.mailbox.start():
+            self.runtime.loop.submit(work)
 
     async def _finish_up(self) -> None:
         """Wait until no message runs or waits, and run the hook."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from xoscar_sc.errors import ActorNotExist
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Owner
-from xoscar_sc.runtime.current import current_cell, current_chain
+from xoscar_sc.runtime.current import waiting_chain
+from xoscar_sc.runtime.mailbox import Capacity
+from xoscar_sc.runtime.names import Found
 from xoscar_sc.runtime.work import is_awaitable
 
 if TYPE_CHECKING:
@@ -31,15 +33,16 @@ class Control(StatelessActor):
         kwargs: dict[str, Any],
         uid: str,
         owner: tuple[str, int] | None,
+        capacity: Capacity,
     ) -> int:
         """Make an actor in this pool, whose uid has been reserved; its incarnation.
 
         Cancellation: no actor is left.
         """
         runtime = self._runtime
-        cell = runtime.new_cell(cls, uid, None if owner is None else Owner(*owner))
+        cell = runtime.new_cell(cls, uid, None if owner is None else Owner(*owner), capacity)
         created = runtime.loop.slot()
-        runtime.loop.spawn(cell.host, args, kwargs, created)
+        runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:
             error = await created.wait()
         except BaseException:
@@ -62,7 +65,7 @@ class Control(StatelessActor):
         """
         cell = self._runtime.cell(uid, incarnation)
         cell.end(drain=how == "drain", cancel=how == "cancel", kill=how == "kill")
-        if all(waiting != uid for waiting, _ in current_chain.get()):
+        if all(waiting != uid for waiting, _, _ in waiting_chain(self._runtime.loop)):
             await cell.wait_ended()
 
     async def is_alive(self, uid: str, incarnation: int) -> bool:
@@ -74,7 +77,6 @@ class Control(StatelessActor):
 
     async def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a function in this pool."""
-        current_cell.set(None)
         value = function(*args, **kwargs)
         return await value if is_awaitable(value) else value
 
@@ -88,9 +90,9 @@ class Control(StatelessActor):
         """See :meth:`Names.reserve`."""
         self._runtime.names.reserve(uid, address)
 
-    def bind(self, uid: str, address: str, incarnation: int) -> None:
+    def bind(self, uid: str, address: str, incarnation: int, capacity: Capacity) -> None:
         """See :meth:`Names.bind`."""
-        self._runtime.bind_name(uid, address, incarnation)
+        self._runtime.bind_name(uid, Found(address, incarnation, capacity))
 
     def release(self, uid: str, address: str) -> None:
         """See :meth:`Names.release`."""
@@ -100,6 +102,6 @@ class Control(StatelessActor):
         """See :meth:`Names.release_pool`."""
         self._runtime.names.release_pool(address)
 
-    async def find(self, uid: str, wait: bool) -> tuple[str, int] | None:
-        """Address and incarnation of an actor of the tree; None if there is none, unless it is to be waited for."""
+    async def find(self, uid: str, wait: bool) -> Found | None:
+        """Where and what an actor of the tree; None if there is none, unless it is to be waited for."""
         return await self._runtime.find_name(uid, wait=wait)

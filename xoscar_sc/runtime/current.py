@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import RunVar
 
 from xoscar_sc.errors import XoscarError
+from xoscar_sc.loop import Loop
+from xoscar_sc.protocol import Link
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.actor import StatelessActor
@@ -16,9 +18,29 @@ if TYPE_CHECKING:
 
 _running: RunVar[Any] = RunVar("xoscar_sc.runtime")
 
-current_cell: ContextVar[Cell | None] = ContextVar("xoscar_sc.cell", default=None)
-current_chain: ContextVar[tuple[tuple[str, str], ...]] = ContextVar("xoscar_sc.chain", default=())
-"""The calls that wait for what runs here, outermost first, as (uid, method)."""
+current_frame: ContextVar[Frame | None] = ContextVar("xoscar_sc.frame", default=None)
+
+
+class Frame:
+    """What an actor's code runs for: a message, its creation, or nothing in particular."""
+
+    __slots__ = ("cell", "chain", "task")
+
+    def __init__(self, cell: Cell, task: object = None, chain: tuple[Link, ...] = ()) -> None:
+        self.cell = cell
+        self.task = task
+        """The task that waits for what the code calls; None if none does."""
+        self.chain = chain
+        """The calls that wait for it, outermost first, its own last."""
+
+
+def waiting_chain(loop: Loop) -> tuple[Link, ...]:
+    """The calls that wait for what the running task does now, outermost first."""
+    frame = current_frame.get()
+    # A task of the actor's nursery has the context of the message that started it, but no message waits for it.
+    if frame is None or frame.task is None or not loop.within(frame.task):
+        return ()
+    return frame.chain
 
 
 def running_runtime() -> Runtime | None:
@@ -50,8 +72,8 @@ def current_actor() -> StatelessActor:
     Raises:
         XoscarError: this code is no actor's.
     """
-    cell = current_cell.get()
-    if cell is None:
+    frame = current_frame.get()
+    if frame is None or not frame.cell.uid:
         raise XoscarError("no actor's code is running here")
-    actor: StatelessActor = cell.instance
+    actor: StatelessActor = frame.cell.instance
     return actor

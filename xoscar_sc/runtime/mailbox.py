@@ -8,9 +8,10 @@ messages that wait.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from xoscar_sc.errors import DeadlockError
+from xoscar_sc.protocol import Link
 
 Overflow: TypeAlias = Literal["wait", "raise", "drop_oldest", "drop_newest"]
 
@@ -18,14 +19,24 @@ BOUND = 1000
 """Messages that a mailbox holds, unless it is told otherwise."""
 
 
+class Capacity(NamedTuple):
+    """How many messages wait in a mailbox, and what becomes of one more."""
+
+    bound: int = BOUND
+    overflow: Overflow = "wait"
+
+
+DEFAULT = Capacity()
+
+
 class Message(Protocol):
     """What a mailbox knows of a message."""
 
     method: str
     token: int
-    """Unique among the messages that this pool has started; 0 before that."""
-    chain: tuple[tuple[str, str, int], ...]
-    """The calls that wait for it, outermost first, as (uid, method, token)."""
+    """Unique in this pool."""
+    chain: tuple[Link, ...]
+    """The calls that wait for it, outermost first."""
 
     @property
     def answered(self) -> bool:
@@ -61,6 +72,11 @@ class Mailbox(Generic[M]):
         """Of those that came before messages may start: those that need no lock."""
         self.open = False
         """Messages may start."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a sender should wait."""
+        return len(self.waiting) >= self.bound and self.overflow == "wait"
 
     @property
     def empty(self) -> bool:
@@ -110,8 +126,9 @@ class Mailbox(Generic[M]):
                 )
 
     def start(self) -> list[M]:
-        """Let messages start; those that do now."""
+        """The actor is ready: let messages start; those that do now."""
         self.open = True
+        self.holder = None
         waiting, self.waiting = self.waiting, deque()
         started: list[M] = []
         for message in waiting:

@@ -11,6 +11,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 P = ParamSpec("P")
 R = TypeVar("R")
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NO_LOCK = "__xsc_no_lock__"
+_THREAD = "__xsc_thread__"
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
 
 
@@ -34,20 +38,24 @@ class Method:
         name: its name.
         at_once: a call ends in its first step, as far as is known.
         one_step: it is a coroutine function, and its coroutines end in their first step.
+        beside: it may run beside other messages.
+        in_thread: it runs in a thread of its own.
         batch: the method's version for many calls, if it has one.
     """
 
-    __slots__ = ("at_once", "batch", "name", "one_step", "signature")
+    __slots__ = ("at_once", "batch", "beside", "in_thread", "name", "one_step", "signature")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
         self.batch: Callable[..., Any] | None = None
+        self.beside = getattr(function, _NO_LOCK, False)
+        self.in_thread = getattr(function, _THREAD, False)
         if isinstance(function, Extensible):
             self.batch = function.batch_function
             self.at_once = False
             function = function.function
         else:
-            self.at_once = inspect.isfunction(function) and not may_wait(function)
+            self.at_once = inspect.isfunction(function) and not self.in_thread and not may_wait(function)
         if inspect.isasyncgenfunction(function):
             raise TypeError(f"{name}() is an async generator; streamed methods are not supported yet")
         self.one_step = self.at_once and inspect.iscoroutinefunction(function)
@@ -142,3 +150,26 @@ def extensible(function: Callable[P, R]) -> Extensible[P, R]:
     Source: the manner is xoscar's.
     """
     return Extensible(function)
+
+
+def no_lock(function: F) -> F:
+    """Let a method run beside other messages of its actor, in no order with them.
+
+    Source: xoscar.
+    """
+    setattr(function, _NO_LOCK, True)
+    return function
+
+
+def thread(function: F) -> F:
+    """Run a sync method in a thread, so that it does not hold up its pool while it blocks.
+
+    It is one message of the actor like any other: the next one waits for it. A cancellation cannot reach it.
+
+    Raises:
+        TypeError: the method is async.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__name__}() is async; thread is for methods that block")
+    setattr(function, _THREAD, True)
+    return function

@@ -6,15 +6,26 @@ is ready; it is free again when the actor has ended.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from xoscar_sc.errors import ActorAlreadyExist
+from xoscar_sc.runtime.mailbox import DEFAULT, Capacity
+
+
+class Found(NamedTuple):
+    """What is known of an actor by its uid."""
+
+    address: str
+    incarnation: int
+    """0 until the actor is ready."""
+    capacity: Capacity = DEFAULT
 
 
 class Names:
     """The table itself: no task, no clock."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, tuple[str, int]] = {}
-        """uid → (address, incarnation); the incarnation is 0 until the actor is ready."""
+        self._entries: dict[str, Found] = {}
 
     def reserve(self, uid: str, address: str) -> None:
         """Take a uid for an actor that is being made at ``address``.
@@ -24,29 +35,29 @@ class Names:
         """
         entry = self._entries.get(uid)
         if entry is not None:
-            raise ActorAlreadyExist(f"there is an actor {uid!r} already, at {entry[0]}")
-        self._entries[uid] = (address, 0)
+            raise ActorAlreadyExist(f"there is an actor {uid!r} already, at {entry.address}")
+        self._entries[uid] = Found(address, 0)
 
-    def bind(self, uid: str, address: str, incarnation: int) -> None:
+    def bind(self, uid: str, found: Found) -> None:
         """The actor is ready. Ignored if the reservation is gone: the actor has ended already."""
-        if self._entries.get(uid) == (address, 0):
-            self._entries[uid] = (address, incarnation)
+        if self._entries.get(uid) == Found(found.address, 0):
+            self._entries[uid] = found
 
     def release(self, uid: str, address: str) -> None:
         """The actor has ended, or was not made."""
         entry = self._entries.get(uid)
-        if entry is not None and entry[0] == address:
+        if entry is not None and entry.address == address:
             del self._entries[uid]
 
     def release_pool(self, address: str) -> None:
         """The pool has ended, and its actors with it."""
-        for uid in [uid for uid, entry in self._entries.items() if entry[0] == address]:
+        for uid in [uid for uid, entry in self._entries.items() if entry.address == address]:
             del self._entries[uid]
 
-    def find(self, uid: str) -> tuple[str, int] | None:
-        """Address and incarnation of the actor, if it is ready."""
+    def find(self, uid: str) -> Found | None:
+        """The actor, if it is ready."""
         entry = self._entries.get(uid)
-        return entry if entry is not None and entry[1] else None
+        return entry if entry is not None and entry.incarnation else None
 
     def __len__(self) -> int:
         return len(self._entries)

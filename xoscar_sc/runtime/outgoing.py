@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from xoscar_sc.errors import MailboxFull
 from xoscar_sc.events import CancelUnconfirmed
-from xoscar_sc.ipc import Answer
+from xoscar_sc.ipc import Answer, Channel
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
-from xoscar_sc.runtime.cell import Cell, State
-from xoscar_sc.runtime.current import current_cell, current_chain
+from xoscar_sc.runtime.cell import Cell
+from xoscar_sc.runtime.current import current_frame, waiting_chain
 from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable, run_one_step
 from xoscar_sc.serialize import dumps, dumps_batch, dumps_call, loads, loads_batch, loads_call, rebuild
 
@@ -44,7 +45,8 @@ class Outgoing:
         segments: list[memoryview] = []
         body = dumps_call(args, kwargs, segments)
         left = runtime.loop.seconds_left()
-        call = Call(0, target.uid, target.incarnation, method, body, left, current_chain.get())
+        chain = waiting_chain(runtime.loop)
+        call = Call(0, target.uid, target.incarnation, method, body, left, chain)
         answer, more = await channel.request(call, segments, self._unconfirmed)
         if answer.__class__ is Reply:
             return loads(answer.body, more)
@@ -59,13 +61,14 @@ class Outgoing:
             cell = runtime.cell(target.uid, target.incarnation)
             if target.copy:
                 calls = loads_batch(dumps_batch(calls))
-            work = LocalWork(cell, method, calls, runtime.loop.slot(), current_chain.get(), left, batch=True)
+            chain = waiting_chain(runtime.loop)
+            work = LocalWork(cell, method, calls, runtime.loop.slot(), chain, left, batch=True)
             value = await self._wait_here(work)
             return loads(dumps(value)) if target.copy else value
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_batch(calls, segments)
-        chain = current_chain.get()
+        chain = waiting_chain(runtime.loop)
         call = Call(0, target.uid, target.incarnation, method, body, left, chain, batch=True)
         answer, more = await channel.request(call, segments, self._unconfirmed)
         if isinstance(answer, Reply):
@@ -100,19 +103,52 @@ class Outgoing:
             cell = runtime.cell(target.uid, target.incarnation)
             if target.copy:
                 args, kwargs = loads_call(dumps_call(args, kwargs))
+            await self._admit_here(cell)
             cell.accept(LocalWork(cell, method, (args, kwargs), None, (), None, batch=False))
             return
-        channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_call(args, kwargs, segments)
         await runtime.loop.breathe()
+        channel = await self._admit(target)
         if channel.crowded:
-            await channel.wait_room()
-        if channel.closed:
-            channel = await runtime.peers.connect(address)
+            await self._wait_room(channel, target.uid)
         channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
 
+    async def _admit(self, target: Target) -> Channel:
+        """The channel to the actor's pool, with a credit for one tell to the actor.
+
+        Calls need none: each holds up its caller.
+
+        Raises:
+            MailboxFull: there is none, and the actor does not want its senders to wait.
+        """
+        peers, address = self._runtime.peers, target.address
+        channel = peers.get(address) or await peers.connect(address)
+        uid, (bound, overflow) = target.uid, target.capacity
+        if channel.windows.take_nowait(uid, bound) or overflow.startswith("drop"):
+            return channel
+        if overflow == "raise":
+            raise MailboxFull(f"the mailbox of {target!r} is full: {bound} messages are on their way to it")
+        await channel.windows.take(uid, bound)
+        return await self._admit(target) if channel.closed else channel
+
+    async def _wait_room(self, channel: Channel, uid: str) -> None:
+        """Wait until the connection takes more; without it, it shows when the message is posted."""
+        try:
+            await channel.wait_room()
+        except BaseException:
+            channel.windows.give(uid)
+            raise
+
     # In this pool
+
+    async def _admit_here(self, cell: Cell) -> None:
+        """Wait for room in a mailbox of this pool, or raise, as the actor wants it."""
+        mailbox = cell.mailbox
+        if len(mailbox.waiting) >= mailbox.bound:
+            if mailbox.overflow == "raise":
+                raise cell.full()
+            await cell.wait_room()
 
     async def _send_copied(
         self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -127,14 +163,14 @@ class Outgoing:
         await runtime.loop.breathe()
         cell = runtime.cell(target.uid, target.incarnation)
         known = cell.methods.get(method)
-        chain = current_chain.get()
-        if known is None or not known.at_once or cell.running or cell.state is not State.ALIVE:
+        chain = waiting_chain(runtime.loop)
+        if known is None or not (known.at_once and cell.free_for(known)):
             left = runtime.loop.seconds_left()
             slot = runtime.loop.slot()
             return await self._wait_here(
                 LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
             )
-        value = runtime.loop.fresh_context().run(_call, cell, method, args, kwargs, chain)
+        value = runtime.loop.fresh_context().run(_call, cell, method, args, kwargs)
         if not known.one_step and is_awaitable(value):
             known.at_once = False
             left = runtime.loop.seconds_left()
@@ -174,9 +210,8 @@ class Outgoing:
             await work.slot.wait()
 
 
-def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], chain: Any) -> Any:
+def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a method that ends in its first step, whether it is a coroutine function or not."""
-    current_cell.set(cell)
-    current_chain.set((*chain, (cell.uid, method)))
+    current_frame.set(cell.frame)
     value = cell.function(method)(*args, **kwargs)
     return run_one_step(value) if cell.methods[method].one_step else value

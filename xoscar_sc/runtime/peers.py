@@ -57,6 +57,11 @@ class Peers:
         """Reach ``address`` over this channel."""
         self._channels[address] = channel
 
+    def forget(self, uid: str) -> None:
+        """An actor of this pool has ended: nobody is owed anything for it any more."""
+        for channel in [*self._channels.values(), *self._strangers]:
+            channel.forget(uid)
+
     # Connecting
 
     async def connect(self, address: str) -> Channel:

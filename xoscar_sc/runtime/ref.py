@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
+from xoscar_sc.runtime.mailbox import DEFAULT, Capacity, Overflow
 from xoscar_sc.runtime.methods import methods_of
 
 if TYPE_CHECKING:
@@ -37,10 +38,17 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "uid")
+    __slots__ = ("_runtime", "address", "capacity", "cls", "copy", "incarnation", "uid")
 
     def __init__(
-        self, address: str, uid: str, incarnation: int, cls: type[Any] | None = None, *, copy: bool = False
+        self,
+        address: str,
+        uid: str,
+        incarnation: int,
+        cls: type[Any] | None = None,
+        *,
+        copy: bool = False,
+        capacity: Capacity = DEFAULT,
     ) -> None:
         if len(uid) > MAX_NAME:
             raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
@@ -52,6 +60,8 @@ class Target:
         """Its class, where that is known."""
         self.copy = copy
         """Arguments and values are copied in the same pool too."""
+        self.capacity = capacity
+        """Of the actor's mailbox."""
         self._runtime: Runtime | None = None
 
     def runtime(self) -> Runtime:
@@ -161,8 +171,9 @@ class ActorRef(Generic[T]):
         cls: type[StatelessActor] | None = None,
         *,
         copy: bool = False,
+        capacity: Capacity = DEFAULT,
     ) -> None:
-        self._target = Target(address, uid, incarnation, cls, copy=copy)
+        self._target = Target(address, uid, incarnation, cls, copy=copy, capacity=capacity)
 
     def options(self, *, copy: bool) -> ActorRef[T]:
         """The same reference with other options.
@@ -172,7 +183,9 @@ class ActorRef(Generic[T]):
                 are handed over as they are there, and a change by one is seen by the other.
         """
         target = self._target
-        return ActorRef(target.address, target.uid, target.incarnation, target.cls, copy=copy)
+        return ActorRef(
+            target.address, target.uid, target.incarnation, target.cls, copy=copy, capacity=target.capacity
+        )
 
     @property
     def uid(self) -> str:
@@ -234,7 +247,7 @@ class ActorRef(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         target = self._target
-        return _restore, (target.address, target.uid, target.incarnation, target.copy)
+        return _restore, (target.address, target.uid, target.incarnation, target.copy, *target.capacity)
 
     def __repr__(self) -> str:
         return repr(self._target)
@@ -243,5 +256,7 @@ class ActorRef(Generic[T]):
         return self._target
 
 
-def _restore(address: str, uid: str, incarnation: int, copy: bool) -> ActorRef[Any]:
-    return ActorRef(address, uid, incarnation, copy=copy)
+def _restore(
+    address: str, uid: str, incarnation: int, copy: bool, bound: int, overflow: Overflow
+) -> ActorRef[Any]:
+    return ActorRef(address, uid, incarnation, copy=copy, capacity=Capacity(bound, overflow))

@@ -23,7 +23,8 @@ from xoscar_sc.protocol import VERSION, AnyMessage, Call, Cancel, Failure, Hello
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
-from xoscar_sc.runtime.names import Names
+from xoscar_sc.runtime.mailbox import Capacity
+from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.ref import Target
@@ -103,9 +104,10 @@ class Runtime:
         self._new_control()
 
     def _new_control(self) -> None:
-        cell = Cell(self, Control, "", 0, None)
+        cell = Cell(self, Control, "", 0)
         cell.instance = self.control
         cell.state = State.ALIVE
+        cell.mailbox.start()
         self._cells[""] = cell
 
     # Who it is
@@ -165,11 +167,11 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None) -> Cell:
+    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, capacity: Capacity) -> Cell:
         """A place for an actor that is about to be made."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
-        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner)
+        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner, capacity)
         return cell
 
     def cell(self, uid: str, incarnation: int) -> Cell:
@@ -203,6 +205,7 @@ class Runtime:
         """An actor of this pool has ended: its uid is free."""
         if self._cells.get(cell.uid) is cell:
             del self._cells[cell.uid]
+        self.peers.forget(cell.uid)
         if not self.stopping.filled:
             try:
                 await self.at_root("release", cell.uid, self.address)
@@ -238,13 +241,13 @@ class Runtime:
             return await value if hasattr(value, "__await__") else value
         return await self.ask(self.place.root, method, *args)
 
-    def bind_name(self, uid: str, address: str, incarnation: int) -> None:
+    def bind_name(self, uid: str, found: Found) -> None:
         """An actor is ready: those who wait for it hear of it."""
-        self.names.bind(uid, address, incarnation)
+        self.names.bind(uid, found)
         for slot in self._name_waiters.pop(uid, ()):
             slot.set(None)
 
-    async def find_name(self, uid: str, *, wait: bool) -> tuple[str, int] | None:
+    async def find_name(self, uid: str, *, wait: bool) -> Found | None:
         """Where an actor of the tree is; None if there is none, unless it is to be waited for."""
         while (found := self.names.find(uid)) is None and wait:
             slot = self.loop.slot()

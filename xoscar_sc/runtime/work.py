@@ -8,21 +8,24 @@ a channel, :class:`LocalWork` a slot of a task in this process.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
 
 from xoscar_sc.errors import ActorDied, FrameTooLarge, SerializationError
 from xoscar_sc.ipc import Channel, Segments
 from xoscar_sc.loop import Scope, Slot
-from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Tell
-from xoscar_sc.runtime.current import current_cell, current_chain
+from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Link, Tell
+from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-Chain: TypeAlias = tuple[tuple[str, str], ...]
+Chain: TypeAlias = tuple[Link, ...]
 
 
 # How far a work has come. Plain numbers: they are looked at several times for each message.
@@ -46,7 +49,7 @@ def run_one_step(coroutine: Any) -> Any:
 class Work:
     """See the top of this file. Invariant: ``cell.finished`` is called once for each work that was started."""
 
-    __slots__ = ("batch", "cell", "chain", "deadline", "method", "scope", "stage")
+    __slots__ = ("batch", "cell", "chain", "deadline", "method", "returning", "scope", "stage", "token")
 
     def __init__(self, cell: Cell, method: str, chain: Chain, timeout: float | None, batch: bool) -> None:
         self.cell = cell
@@ -54,8 +57,11 @@ class Work:
         self.chain = chain
         self.batch = batch
         self.deadline = None if timeout is None else cell.runtime.loop.now() + timeout
+        self.token = cell.runtime.serial()
         self.scope: Scope | None = None
         self.stage = _QUEUED
+        self.returning: Slot | None = None
+        """Filled when it has the lock again that it has lent."""
 
     # What the two kinds differ in
 
@@ -101,18 +107,22 @@ class Work:
                 return None
             scope.deadline = self.deadline
         self.scope = scope
-        current_cell.set(cell if cell.uid else None)
-        current_chain.set((*self.chain, (cell.uid, self.method)))
+        # A function that runs in the pool is a link of nobody's: it hands on the chain it was called with.
+        links = (*self.chain, (cell.uid, self.method, self.token)) if cell.uid else self.chain
+        current_frame.set(Frame(cell, cell.runtime.loop.task(), links))
         known = cell.methods.get(self.method)
         rest = False
         try:
             function, arguments = self.prepare()
         except (SerializationError, AttributeError) as exc:
-            self._not_executed(exc)
+            self.not_executed(exc)
             cell.finished(self)
             return None
         try:
-            value = function(*arguments[0], **arguments[1])
+            if known is not None and known.in_thread and not self.batch:
+                value = anyio.to_thread.run_sync(partial(function, *arguments[0], **arguments[1]))
+            else:
+                value = function(*arguments[0], **arguments[1])
             if known is not None and known.one_step and not self.batch:
                 value = run_one_step(value)
             else:
@@ -187,8 +197,8 @@ class Work:
         except SerializationError as exc:
             self.answer_error(exc)
 
-    def _not_executed(self, exc: Exception) -> None:
-        """The message makes no sense here: its sender hears of it, and the actor goes on."""
+    def not_executed(self, exc: Exception) -> None:
+        """The message makes no sense here, or has no place: its sender hears of it, and the actor goes on."""
         self.stage = _ANSWERED
         if self.awaited:
             self.answer_error(exc)
@@ -217,11 +227,21 @@ class Work:
                 ActorDied(f"{self.method}() was cancelled from inside: {exc!r}", uid=self.cell.uid)
             )
 
+    @property
+    def answered(self) -> bool:
+        """It has been answered, refused or cancelled."""
+        return self.stage is _ANSWERED
+
+    def executed(self) -> None:
+        """It has run, or never will: its sender may send another."""
+
     # Being cancelled
 
     def cancel(self) -> None:
         """Its caller no longer wants it: it never runs, or is cancelled."""
-        if self.stage is _QUEUED:
+        if self.stage is _QUEUED and not self.awaited:
+            self.refuse(self.cell.died(maybe_executed=False))
+        elif self.stage is _QUEUED:
             self.stage = _ANSWERED
             self.answer_cancelled()
         elif self.stage is _RUNNING and self.scope is not None:
@@ -274,6 +294,10 @@ class RemoteWork(Work):
         else:
             del self.channel.serving[self.id]
             post_failure(self.channel, self.id, exc, self.cell.where())
+
+    def executed(self) -> None:
+        if self.id is None:
+            self.channel.executed(self.cell.uid, self.cell.mailbox.bound)
 
     def answer_cancelled(self) -> None:
         if self.id is not None:

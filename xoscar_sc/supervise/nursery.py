@@ -11,18 +11,18 @@ import anyio
 
 from xoscar_sc.errors import ActorNotExist, XoscarError
 from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited
-from xoscar_sc.runtime import ActorRef, Runtime, is_actor_class
+from xoscar_sc.runtime import BOUND, ActorRef, Capacity, Overflow, Runtime, is_actor_class
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.outcome import is_consequence
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.pools import Pools
-from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_name
+from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_capacity, check_name
 from xoscar_sc.supervise.tasks import PoolTask, Task
 
 T = TypeVar("T")
 
-_LATER = ("mailbox", "restart", "backoff", "significant", "snapshot", "on_restart")
+_LATER = ("restart", "backoff", "significant", "snapshot", "on_restart")
 """Keywords of create_actor that are the package's and no actor's, and have no effect yet."""
 
 
@@ -133,6 +133,8 @@ class PoolNursery:
         strategy: Strategy | None = None,
         allocate_strategy: Strategy | None = None,
         address: str | None = None,
+        mailbox: int | None = None,
+        overflow: Overflow = "wait",
         **kwargs: Any,
     ) -> ActorRef[T]:
         """Create an actor in one of the pools, and wait until it is ready.
@@ -145,6 +147,11 @@ class PoolNursery:
             pool: where it is to live, a pool of this nursery or its name.
             strategy: what chooses the pool; :class:`LeastLoaded` by default. ``allocate_strategy`` is the same.
             address: where it is to live, as an address.
+            mailbox: tells that may wait for it, from each sending pool; 1000 by default. A call holds up its caller,
+                and does not count.
+            overflow: what becomes of one more: its sender waits, ``"raise"`` gives the sender :exc:`MailboxFull`,
+                ``"drop_oldest"`` and ``"drop_newest"`` drop a message (:class:`MessageDropped`). Under all but
+                ``"wait"`` a call that finds the mailbox full gets :exc:`MailboxFull` as well.
 
         Raises:
             what ``__init__`` or ``__post_create__`` raised; no actor exists then.
@@ -157,6 +164,8 @@ class PoolNursery:
         """
         actual, args, kwargs = _unwrap(cls, args, kwargs)
         _check_actor(actual, uid, kwargs)
+        capacity = Capacity(BOUND if mailbox is None else mailbox, overflow)
+        check_capacity(capacity)
         strategy = _one_strategy(pool, strategy, allocate_strategy, address)
         where = await self._where(pool, strategy)
         runtime = self.runtime
@@ -167,8 +176,10 @@ class PoolNursery:
             await runtime.at_root("reserve", uid, where)
             try:
                 owner = (runtime.address, self.id)
-                incarnation = await runtime.ask(where, "create_actor", actual, args, kwargs, uid, owner)
-                await runtime.at_root("bind", uid, where, incarnation)
+                incarnation = await runtime.ask(
+                    where, "create_actor", actual, args, kwargs, uid, owner, capacity
+                )
+                await runtime.at_root("bind", uid, where, incarnation, capacity)
             except BaseException:
                 await runtime.loop.run_shielded(partial(runtime.at_root, "release", uid, where))
                 raise
@@ -177,7 +188,7 @@ class PoolNursery:
             raise
         finally:
             del self._creating[uid]
-        ref: ActorRef[T] = ActorRef(where, uid, incarnation, actual)
+        ref: ActorRef[T] = ActorRef(where, uid, incarnation, actual, capacity=capacity)
         self._actors[uid] = ref
         self.happened(ActorCreated(uid, self._pools.name_of(where)))
         for event, unclaimed in early:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from xoscar_sc.runtime import Capacity, Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,17 @@ def check_seconds(seconds: object, what: str) -> None:
         raise TypeError(f"{what}= is {seconds!r}; it is a number of seconds")
     if not seconds >= 0:
         raise ValueError(f"{what}= is {seconds!r}; it is 0 or more")
+
+
+def check_capacity(capacity: Capacity) -> None:
+    """A mailbox holds at least one message."""
+    bound, overflow = capacity
+    if isinstance(bound, bool) or not isinstance(bound, int):
+        raise TypeError(f"mailbox= is {bound!r}; it is a number of messages")
+    if bound < 1:
+        raise ValueError(f"mailbox= is {bound}; it is 1 or more")
+    if overflow not in get_args(Overflow):
+        raise ValueError(f"overflow= is {overflow!r}; it is one of {get_args(Overflow)}")
 
 
 def check_callable(function: object) -> Callable[..., Any]:
