@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -169,8 +170,15 @@ async def test_the_end_of_the_file_is_something_to_read() -> None:
     assert found == [b""]
 
 
-def test_uvloop_calls_until_the_end_of_a_connection_that_was_reset() -> None:
-    uvloop = pytest.importorskip("uvloop")
+@pytest.fixture(scope="module")
+def uvloop() -> Any:
+    """The library; with its first loop it opens a pipe, once for each process."""
+    library = pytest.importorskip("uvloop")
+    library.run(anyio.lowlevel.checkpoint())
+    return library
+
+
+def test_uvloop_calls_until_the_end_of_a_connection_that_was_reset(uvloop: Any) -> None:
     found: list[object] = []
 
     async def main() -> None:

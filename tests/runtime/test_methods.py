@@ -344,11 +344,6 @@ def test_a_partial_is_not_run_at_once() -> None:
     assert not method.one_step
 
 
-def test_a_methods_signature_is_that_of_the_function() -> None:
-    assert str(methods_of(Derived)["static"].signature) == "(value: 'int') -> 'int'"
-    assert str(methods_of(Derived)["extended"].signature) == "(self, value: 'int') -> 'int'"
-
-
 @no_lock
 async def beside_others() -> None: ...
 

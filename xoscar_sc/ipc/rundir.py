@@ -13,12 +13,15 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from xoscar_sc.errors import RuntimeDirError
 from xoscar_sc.protocol import MAX_UNIX_PATH
 
 _LOCK = "lock"
+_UNBORN = 60.0
+"""Seconds after which a directory without its final name is one whose program was killed before it had one."""
 _NAME = len("/root-000000.sock")
 """Bytes of the longest name of a socket."""
 
@@ -111,11 +114,11 @@ def remove(directory: Path) -> None:
 def _sweep(base: Path) -> None:
     """Remove the directories of trees whose root process has died."""
     for lock in base.glob(f"*/{_LOCK}"):
-        if lock.parent.name.startswith("."):
-            continue
         try:
+            if lock.parent.name.startswith(".") and lock.stat().st_mtime > time.time() - _UNBORN:
+                continue
             descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # it has just been removed
+        except OSError:  # it has just been removed, or got its name
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

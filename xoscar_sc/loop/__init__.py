@@ -10,6 +10,16 @@ Sockets are watched by callbacks, level-triggered, on both. A callback must not 
 from __future__ import annotations
 
 from xoscar_sc.loop._base import Loop, Scope, Slot, Turn
-from xoscar_sc.loop._current import open_loop, preload_trio, running_library
+from xoscar_sc.loop._current import disturbed, open_loop, preload_trio, running_library, undisturbed
 
-__all__ = ["Loop", "Scope", "Slot", "Turn", "open_loop", "preload_trio", "running_library"]
+__all__ = [
+    "Loop",
+    "Scope",
+    "Slot",
+    "Turn",
+    "disturbed",
+    "open_loop",
+    "preload_trio",
+    "running_library",
+    "undisturbed",
+]

@@ -84,7 +84,10 @@ class Loop(Protocol):
         """The running task."""
 
     def within(self, task: object) -> bool:
-        """Whether the running task is ``task``, or one that ``task`` waits for: in a nursery that it has opened."""
+        """Whether the running task is ``task``, or one that ``task`` waits for: in a nursery that it has opened.
+
+        On asyncio, where a task does not know who waits for it, only the first can be told.
+        """
 
     def slot(self) -> Slot:
         """A new empty slot."""

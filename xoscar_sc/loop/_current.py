@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from trio import lowlevel
 
 from xoscar_sc.loop._base import Loop
 
 if TYPE_CHECKING:
     from xoscar_sc.loop._asyncio import AsyncioLoop
     from xoscar_sc.loop._trio import TrioLoop
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def running_library() -> str:
@@ -28,6 +32,19 @@ def running_library() -> str:
     if asyncio is not None and asyncio._get_running_loop() is not None:
         return "asyncio"
     raise RuntimeError("no event loop is running in this thread; use trio.run, anyio.run or asyncio.run")
+
+
+def undisturbed(function: F) -> F:
+    """Keep Ctrl-C out of a function on trio: it is noticed when the function waits, or has ended.
+
+    Without that, it may come between two steps that belong together, of writing a message, say.
+    """
+    return lowlevel.enable_ki_protection(function)
+
+
+def disturbed(function: F) -> F:
+    """Let Ctrl-C in again: for what calls a user's code from an :func:`undisturbed` function."""
+    return lowlevel.disable_ki_protection(function)
 
 
 def preload_trio() -> None:

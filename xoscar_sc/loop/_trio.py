@@ -94,6 +94,12 @@ class _Watch:
         """What epoll has been told."""
 
 
+@enable_ki_protection
+async def _undisturbed(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    """Run a task of the package's own: Ctrl-C is for the program's."""
+    await fn(*args)
+
+
 class _EndOfPass(trio.abc.Instrument):
     def __init__(self, loop: TrioLoop) -> None:
         self._loop = loop
@@ -184,7 +190,7 @@ class TrioLoop:
         self._token.run_sync_soon(callback)
 
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        self._nursery.start_soon(fn, *args)
+        self._nursery.start_soon(_undisturbed, fn, *args)
 
     def fresh_context(self) -> contextvars.Context:
         return self._context.copy()
@@ -280,7 +286,7 @@ class TrioLoop:
 
     def end_pass(self) -> None:
         """Called by trio before it waits for events."""
-        if self._ends:
+        while self._ends:
             ends, self._ends = self._ends, []
             for callback in ends:
                 callback()

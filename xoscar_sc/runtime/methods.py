@@ -25,8 +25,10 @@ def may_wait(function: Callable[..., Any]) -> bool:
     awaitable, which shows only then.
     """
     code = getattr(function, "__code__", None)
-    if not inspect.iscoroutinefunction(function) or code is None:
+    if code is None or not inspect.iscoroutinefunction(function):
         return False
+    if not code.co_flags & inspect.CO_COROUTINE:
+        return True  # it is only marked as one: what it returns may be anything
     # Every second byte is an instruction; inline caches are zero in co_code.
     return not _WAITS.isdisjoint(code.co_code[::2])
 
@@ -43,7 +45,7 @@ class Method:
         batch: the method's version for many calls, if it has one.
     """
 
-    __slots__ = ("at_once", "batch", "beside", "in_thread", "name", "one_step", "signature")
+    __slots__ = ("at_once", "batch", "beside", "in_thread", "name", "one_step")
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name = name
@@ -59,7 +61,6 @@ class Method:
         if inspect.isasyncgenfunction(function):
             raise TypeError(f"{name}() is an async generator; streamed methods are not supported yet")
         self.one_step = self.at_once and inspect.iscoroutinefunction(function)
-        self.signature = inspect.signature(function)
 
 
 def methods_of(cls: type) -> dict[str, Method]:

@@ -14,6 +14,7 @@ import anyio
 from xoscar_sc.errors import MailboxFull
 from xoscar_sc.events import CancelUnconfirmed
 from xoscar_sc.ipc import Answer, Channel
+from xoscar_sc.loop import disturbed, undisturbed
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell
 from xoscar_sc.runtime.current import current_frame, waiting_chain
@@ -33,6 +34,7 @@ class Outgoing:
 
     # Calls
 
+    @undisturbed
     async def send(self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method, and wait for its value."""
         address = target.address
@@ -52,6 +54,7 @@ class Outgoing:
             return loads(answer.body, more)
         return await self._no_value(answer, method)
 
+    @undisturbed
     async def batch(self, target: Target, method: str, calls: list[Arguments]) -> Any:
         """Call a method many times by one message, and wait for the values."""
         address = target.address
@@ -94,6 +97,7 @@ class Outgoing:
 
     # Tells
 
+    @undisturbed
     async def tell(self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Send a message that has no answer."""
         address = target.address
@@ -210,6 +214,7 @@ class Outgoing:
             await work.slot.wait()
 
 
+@disturbed
 def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a method that ends in its first step, whether it is a coroutine function or not."""
     current_frame.set(cell.frame)

@@ -16,7 +16,7 @@ import anyio
 
 from xoscar_sc.errors import ActorDied, FrameTooLarge, SerializationError
 from xoscar_sc.ipc import Channel, Segments
-from xoscar_sc.loop import Scope, Slot
+from xoscar_sc.loop import Scope, Slot, disturbed
 from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Link, Tell
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
@@ -37,6 +37,13 @@ def is_awaitable(value: object) -> bool:
     return value.__class__ is CoroutineType or hasattr(value.__class__, "__await__")
 
 
+@disturbed
+def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a user's function: Ctrl-C reaches it, where it runs in the main thread."""
+    return function(*args, **kwargs)
+
+
+@disturbed
 def run_one_step(coroutine: Any) -> Any:
     """The value of a coroutine that certainly does not wait."""
     try:
@@ -122,7 +129,7 @@ class Work:
             if known is not None and known.in_thread and not self.batch:
                 value = anyio.to_thread.run_sync(partial(function, *arguments[0], **arguments[1]))
             else:
-                value = function(*arguments[0], **arguments[1])
+                value = call(function, *arguments[0], **arguments[1])
             if known is not None and known.one_step and not self.batch:
                 value = run_one_step(value)
             else:
@@ -182,7 +189,7 @@ class Work:
         function = cell.function(self.method)
         results = []
         for args, kwargs in calls:
-            value = function(*args, **kwargs)
+            value = call(function, *args, **kwargs)
             results.append(await value if is_awaitable(value) else value)
         return results
 

@@ -32,7 +32,8 @@ def combine(
     """The one exception to be raised, or None.
 
     A single one is itself; several are a group. What only tells of a cause that is there too is left out: the death
-    of a pool is told once, however many calls it ended, and an actor's failure tells why calls to it ended.
+    of a pool is told once, however many calls it ended, an actor's failure tells why calls to it ended, and Ctrl-C
+    is one interrupt, however often and wherever it was noticed.
 
     Args:
         body: what came out of the block itself.
@@ -43,8 +44,14 @@ def combine(
     """
     found: list[BaseException] = []
     deaths: set[tuple[str, int]] = set()
+    interrupted = False
     for exc in [*([] if body is None else [body]), *failures]:
         if any(exc is other for other in found):
+            continue
+        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(exc)):
+            if not interrupted:
+                found.append(next(iter(leaves(exc))))
+            interrupted = True
             continue
         if isinstance(exc, PoolDied):
             if (exc.pool, exc.pid) in deaths:

@@ -68,8 +68,10 @@ def check_env(env: object) -> None:
             raise ValueError(f"env= has {key!r}, which cannot be an environment variable")
 
 
-def check_cpus(cpus: Sequence[int]) -> None:
+def check_cpus(cpus: object) -> None:
     """CPUs are some of those that this process may run on."""
+    if not isinstance(cpus, Sequence) or any(type(cpu) is not int for cpu in cpus):
+        raise TypeError(f"cpus= is {cpus!r}; it is a sequence of numbers of CPUs")
     usable = os.sched_getaffinity(0)
     if not cpus or not usable.issuperset(cpus):
         raise ValueError(f"cpus= is {list(cpus)}; this process may run on {sorted(usable)}")
@@ -101,7 +103,7 @@ def check_callable(function: object) -> Callable[..., Any]:
     return function
 
 
-def pool_specs(pools: object, labels: Sequence[str] | None) -> list[PoolSpec] | None:
+def pool_specs(pools: object, labels: object) -> list[PoolSpec] | None:
     """The pools that a nursery opens with; None if they start when they are needed."""
     if pools is None:
         if labels is not None:
@@ -123,6 +125,6 @@ def pool_specs(pools: object, labels: Sequence[str] | None) -> list[PoolSpec] | 
         raise ValueError(f"pools is {pools}; it is 0 or more")
     if labels is None:
         return [PoolSpec()] * pools
-    if isinstance(labels, str) or len(labels) != pools:
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or len(labels) != pools:
         raise ValueError(f"labels= is {labels!r}; it has one for each of the {pools} pools")
     return [PoolSpec(label=label) for label in labels]
