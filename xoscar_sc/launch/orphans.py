@@ -19,10 +19,12 @@ TREE_VARIABLE = "XSC_TREE"
 def children() -> list[int]:
     """The children of this process, which has one thread.
 
-    A child that ends at this moment can hide another one: whoever must not miss any looks again after each end.
+    A child that ends at this moment can hide another one: so it is looked twice, and whoever must not miss any looks
+    again after each end.
     """
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
     try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_bytes().split()]
+        return sorted({int(pid) for _ in range(2) for pid in path.read_bytes().split()})
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return [pid for pid in _pids() if _parent_of(pid) == os.getpid()]
 
