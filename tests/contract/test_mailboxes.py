@@ -123,6 +123,21 @@ async def test_a_sender_that_is_cancelled_while_it_waits_has_sent_nothing() -> N
 
 
 @both_drivers
+async def test_tells_to_an_actor_that_has_ended_are_dropped_and_hold_up_nobody() -> None:
+    async with xsc.open_pool_nursery(pools=1) as n:
+        events = n.events()
+        ref = await n.create_actor(Gate, mailbox=3)
+        await ref.destroy()
+        for number in range(10):
+            await ref.see.tell(number)
+        dropped = 0
+        async for event in events:
+            dropped += isinstance(event, xsc.events.MessageDropped)
+            if dropped == 10:
+                break
+
+
+@both_drivers
 async def test_what_waits_for_a_slow_actor_stays_bounded() -> None:
     async with xsc.open_pool_nursery(pools=1) as n:
         slow = await n.create_actor(Gate)

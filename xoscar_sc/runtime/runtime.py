@@ -156,6 +156,7 @@ class Runtime:
             post_failure(channel, message.id, exc, self.where())
         else:
             self.dropped(message.uid, message.method, str(exc))
+            channel.executed(message.uid, 1)
 
     async def ask(self, address: str, method: str, *args: Any) -> Any:
         """Call the control of the pool at ``address``."""
