@@ -11,6 +11,7 @@ import anyio
 
 from xoscar_sc.errors import ActorNotExist, XoscarError
 from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import BOUND, ActorRef, Capacity, Overflow, Runtime, is_actor_class
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.listeners import EventStream
@@ -107,6 +108,7 @@ class PoolNursery:
         """
         return await self.start(PoolSpec(name, label, cpus, env))
 
+    @undisturbed
     async def start(self, spec: PoolSpec) -> Pool:
         """Start one more pool; see :meth:`start_pool`."""
         self._check_open()
@@ -123,6 +125,7 @@ class PoolNursery:
 
     # Actors
 
+    @undisturbed
     async def create_actor(
         self,
         cls: type[T],
@@ -197,6 +200,7 @@ class PoolNursery:
 
     # Functions
 
+    @undisturbed
     async def run(self, fn: Callable[..., Any], /, *args: Any, pool: Pool | str | None = None) -> Any:
         """Run a sync or async function in one of the pools, and wait for what it returns.
 
@@ -215,6 +219,7 @@ class PoolNursery:
         finally:
             self._pools.load(where, -1)
 
+    @undisturbed
     async def run_in_pool(
         self, fn: Callable[..., Any], /, *args: Any, name: str | None = None
     ) -> PoolTask[Any]:
@@ -239,6 +244,7 @@ class PoolNursery:
         finally:
             await self.runtime.loop.run_shielded(partial(pool.end, cancel=True, grace=self.shutdown))
 
+    @undisturbed
     def start_soon(self, fn: Callable[..., Any], /, *args: Any, pool: Pool | str | None = None) -> None:
         """Run a function in one of the pools, beside the block, as a trio nursery runs a task.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.outcome import combine
 from xoscar_sc.supervise.root import acquire, release
@@ -80,6 +81,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         self._timeouts = timeouts
         self._nursery: PoolNursery
 
+    @undisturbed
     async def __aenter__(self) -> PoolNursery:
         runtime = await acquire(self._timeouts)
         nursery = self._nursery = PoolNursery(runtime, **self._settings)
@@ -94,6 +96,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
             _raise(final)
         return nursery
 
+    @undisturbed
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> bool:

@@ -10,6 +10,7 @@ import anyio
 from xoscar_sc.errors import ConnectionLost, PoolDied
 from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.launch import ProcessExit
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import ActorRef, died
 from xoscar_sc.supervise.spec import check_callable, check_seconds
 
@@ -51,6 +52,7 @@ class Pool:
         self.exit: Exit | None = None
         """How it ended; None while it runs."""
 
+    @undisturbed
     async def run(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         """Run a sync or async function in this pool, and wait for what it returns. A sync one blocks the pool.
 
@@ -89,6 +91,7 @@ class Pool:
             check_seconds(grace, "grace")
         return await self.end(cancel=False, grace=self._nursery.shutdown if grace is None else grace)
 
+    @undisturbed
     async def end(self, *, cancel: bool, grace: float) -> Exit:
         """As :meth:`stop`; ``cancel``: what the pool does now is cancelled, and its mailboxes are not emptied."""
         self.asked = True
@@ -97,9 +100,8 @@ class Pool:
                 await self._nursery.runtime.order(self.address, "stop_pool", cancel)
             except (PoolDied, ConnectionLost):  # it is ending already
                 pass
-            await self._process.wait()
-        if self.exit is None:
-            self.kill()
+            return await self.wait()
+        self.kill()
         return await self.wait()
 
     def kill(self) -> None:
@@ -112,14 +114,18 @@ class Pool:
 
         Cancellation: leaves everything as it is.
         """
-        found = await self._process.wait()
-        if self.exit is None:
-            self.exit = exit_of(found)
+        self._ended(await self._process.wait())
+        assert self.exit is not None
         return self.exit
 
     async def watch(self) -> None:
-        """Wait for the end, and tell everybody whom it concerns: those who wait for answers first."""
-        found = await self._process.wait()
+        """Wait for the end, so that somebody does."""
+        await self.wait()
+
+    def _ended(self, found: ProcessExit) -> None:
+        """Tell of the end, whoever hears of it first: what the pool said last still counts, then its calls fail."""
+        if self.exit is not None:
+            return
         self.exit = exit_of(found)
         self._channel.drain()
         reason = died(found, self.name, self.pid)

@@ -116,6 +116,7 @@ async def acquire(timeouts: Timeouts) -> Runtime:
             await root.open(timeouts)
         except BaseException:
             _root.set(None)
+            await root.aclose()
             raise
         return root.runtime
     root.users += 1
