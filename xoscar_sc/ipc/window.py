@@ -30,9 +30,12 @@ class Windows:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._windows: dict[str, _Window] = {}
+        self._closed = False
 
     def take_nowait(self, uid: str, size: int) -> bool:
         """Take a credit, if there is one and nobody waits for it."""
+        if self._closed:
+            return True
         window = self._windows.get(uid)
         if window is None:
             window = self._windows[uid] = _Window(size)
@@ -74,6 +77,7 @@ class Windows:
 
     def close(self) -> None:
         """Let all go that wait."""
+        self._closed = True
         windows, self._windows = self._windows, {}
         for window in windows.values():
             for slot in window.waiting:

@@ -123,7 +123,7 @@ class Cell(Intake):
 
     def tell_failed(self, method: str, exc: BaseException) -> None:
         """A message that nobody waits for raised, or will not run: the first is the actor's failure."""
-        if self.ending:
+        if self.ending or (self.abandoned and isinstance(exc, ActorDied)):
             self.runtime.dropped(self.uid, method, str(exc))
         else:
             exc.add_note(f"in a tell to {method}() of {self.where()}")
@@ -174,6 +174,7 @@ class Cell(Intake):
             work.executed()
         if cancel:
             for work in list(self.mailbox.running):
+                work.refuse(self.died(maybe_executed=False))
                 work.cancel()
         self.let_senders_go()
 

@@ -106,7 +106,8 @@ class Mailbox(Generic[M]):
         if len(self.waiting) >= self.bound and self.overflow != "wait":
             if self.overflow != "drop_oldest":
                 return False, message
-            dropped = self.waiting.popleft()
+            oldest = self.waiting.popleft()
+            dropped = None if oldest.answered else oldest
         self.waiting.append(message)
         if beside:
             self._beside.add(message)

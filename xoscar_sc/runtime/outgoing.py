@@ -116,6 +116,8 @@ class Outgoing:
         channel = await self._admit(target)
         if channel.crowded:
             await self._wait_room(channel, target.uid)
+            if channel.closed:
+                channel = await self._admit(target)  # and hear why
         channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
 
     async def _admit(self, target: Target) -> Channel:

@@ -55,7 +55,8 @@ class Peers:
 
     def add(self, address: str, channel: Channel) -> None:
         """Reach ``address`` over this channel."""
-        self._channels[address] = channel
+        if not channel.closed:
+            self._channels[address] = channel
 
     def forget(self, uid: str) -> None:
         """An actor of this pool has ended: nobody is owed anything for it any more."""
@@ -110,7 +111,7 @@ class Peers:
             except BaseException:
                 channel.close()
                 raise
-            return self._channels.setdefault(address, channel)
+            return self._known(address, channel)
         raise ConnectionLost(f"no answer within {self._runtime.timeouts.greeting} s")
 
     # Being connected to
@@ -133,11 +134,22 @@ class Peers:
             except (ConnectionLost, ProtocolError) as exc:
                 self._refused(str(exc))
                 return
-            self._channels.setdefault(hello.address, channel)
+            self._known(hello.address, channel)
         if scope.cancelled_caught:
             self._strangers.discard(channel)
             channel.close()
             self._refused("no greeting in time")
+
+    def _known(self, address: str, channel: Channel) -> Channel:
+        """The channel to use for an address: this one, unless both sides have connected at the same time."""
+        if channel.closed:
+            return channel
+        chosen = self._channels.setdefault(address, channel)
+        if chosen is channel:
+            self._strangers.discard(channel)
+        else:
+            self._strangers.add(channel)
+        return chosen
 
     def _refused(self, reason: str) -> None:
         self._runtime.emit(ConnectionRefused(self._runtime.address, reason))

@@ -100,6 +100,8 @@ class Runtime:
         self.closed = False
         self._serials = itertools.count(1)
         self._cells: dict[str, Cell] = {}
+        self._leaving: set[Cell] = set()
+        """Actors that have ended, and whose nurseries do not know it yet."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
 
@@ -206,6 +208,7 @@ class Runtime:
         """An actor of this pool has ended: its uid is free."""
         if self._cells.get(cell.uid) is cell:
             del self._cells[cell.uid]
+        self._leaving.add(cell)
         self.peers.forget(cell.uid)
         if not self.stopping.filled:
             try:
@@ -215,6 +218,7 @@ class Runtime:
 
     def actor_ended(self, cell: Cell, exit_: Exit, unclaimed: BaseException | None) -> None:
         """An actor of this pool has ended: tell its nursery."""
+        self._leaving.discard(cell)
         if cell.owner is not None:
             self._tell_owner(cell.owner, ActorExited(cell.uid, self.place.name, exit_), unclaimed)
 
@@ -317,12 +321,15 @@ class Runtime:
                 nursery.interrupted(exc)
         else:
             code = exc.code if isinstance(exc, SystemExit) else 130
-            self.stopping.set(code)
+            self.stop(cancel=True, code=code)
 
-    def stop(self, *, cancel: bool) -> None:
+    def stop(self, *, cancel: bool, code: Any = 0) -> None:
         """End this pool; ``cancel``: what it does now is cancelled."""
-        self.cancelling = cancel
-        self.stopping.set(0)
+        self.cancelling = self.cancelling or cancel
+        if cancel and self.stopping.filled:
+            for cell in list(self._cells.values()):
+                cell.abandon(cancel=True)
+        self.stopping.set(code)
 
     def orphaned(self) -> None:
         """The pool that started this one has gone: nothing here has a reason to live."""
@@ -340,6 +347,8 @@ class Runtime:
         cells = sorted((cell for cell in self._cells.values() if cell.uid), key=_age, reverse=True)
         for cell in cells:
             cell.end(drain=not cancel, cancel=cancel)
+            await cell.gone.wait()
+        for cell in list(self._leaving):  # what they ended with has still to be told
             await cell.gone.wait()
 
 

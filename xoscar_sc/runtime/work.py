@@ -206,6 +206,8 @@ class Work:
 
     def not_executed(self, exc: Exception) -> None:
         """The message makes no sense here, or has no place: its sender hears of it, and the actor goes on."""
+        if self.stage is _ANSWERED:
+            return
         self.stage = _ANSWERED
         if self.awaited:
             self.answer_error(exc)
@@ -304,7 +306,9 @@ class RemoteWork(Work):
 
     def executed(self) -> None:
         if self.id is None:
-            self.channel.executed(self.cell.uid, self.cell.mailbox.bound)
+            # At the end nothing is gathered: nobody would give it back.
+            bound = 1 if self.cell.ending else self.cell.mailbox.bound
+            self.channel.executed(self.cell.uid, bound)
 
     def answer_cancelled(self) -> None:
         if self.id is not None:
@@ -364,6 +368,11 @@ class LocalWork(Work):
     def answer_cancelled(self) -> None:
         if self.slot is not None:
             self.slot.set((None, None))
+
+    def _raised(self, exc: BaseException) -> None:
+        super()._raised(exc)
+        if self.slot is not None and isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            self.slot.set((False, exc))
 
 
 class LocalRest(LocalWork):

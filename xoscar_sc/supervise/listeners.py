@@ -18,7 +18,7 @@ class EventStream:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._events: deque[Event] = deque(maxlen=KEPT)
-        self._slot: Slot | None = None
+        self._slots: list[Slot] = []
         self._ended = False
 
     def put(self, event: Event) -> None:
@@ -32,8 +32,9 @@ class EventStream:
         self._wake()
 
     def _wake(self) -> None:
-        if self._slot is not None:
-            self._slot.set(None)
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            slot.set(None)
 
     def __aiter__(self) -> Self:
         return self
@@ -47,6 +48,7 @@ class EventStream:
         while not self._events:
             if self._ended:
                 raise StopAsyncIteration
-            self._slot = self._loop.slot()
-            await self._slot.wait()
+            slot = self._loop.slot()
+            self._slots.append(slot)
+            await slot.wait()
         return self._events.popleft()

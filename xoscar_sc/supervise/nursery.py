@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -62,7 +64,7 @@ class PoolNursery:
         self._actors: dict[str, ActorRef[Any]] = {}
         self._creating: dict[str, list[tuple[ActorExited, BaseException | None]]] = {}
         """Actors that are being made, and what has been heard of their end already."""
-        self._listeners: list[EventStream] = []
+        self._listeners: weakref.WeakSet[EventStream] = weakref.WeakSet()
 
     # What is there
 
@@ -79,7 +81,7 @@ class PoolNursery:
     def events(self) -> EventStream:
         """What happens from now on, as an async iterator that ends with the nursery."""
         stream = EventStream(self.runtime.loop)
-        self._listeners.append(stream)
+        self._listeners.add(stream)
         return stream
 
     # Pools
@@ -174,9 +176,9 @@ class PoolNursery:
         runtime = self.runtime
         uid = uid or f"{actual.__name__}-{runtime.place.pool_id}-{runtime.serial()}"
         self._pools.load(where, 1)
-        early = self._creating[uid] = []
         try:
             await runtime.at_root("reserve", uid, where)
+            early = self._creating[uid] = []
             try:
                 owner = (runtime.address, self.id)
                 incarnation = await runtime.ask(
@@ -186,11 +188,11 @@ class PoolNursery:
             except BaseException:
                 await runtime.loop.run_shielded(partial(runtime.at_root, "release", uid, where))
                 raise
+            finally:
+                del self._creating[uid]
         except BaseException:
             self._pools.load(where, -1)
             raise
-        finally:
-            del self._creating[uid]
         ref: ActorRef[T] = ActorRef(where, uid, incarnation, actual, capacity=capacity)
         self._actors[uid] = ref
         self.happened(ActorCreated(uid, self._pools.name_of(where)))
@@ -292,7 +294,7 @@ class PoolNursery:
 
     def happened(self, event: Event) -> None:
         """See :class:`Listening`."""
-        for stream in self._listeners:
+        for stream in list(self._listeners):
             stream.put(event)
 
     def actor_ended(self, event: ActorExited, unclaimed: BaseException | None) -> None:
@@ -334,8 +336,13 @@ class PoolNursery:
                 pass
             except Exception as exc:  # a hook's; it is raised when everything has ended
                 self.failures.append(exc)
-        for pool in reversed(self._pools):
-            await pool.stop()
+        while len(self._pools):
+            for pool in reversed(self._pools):
+                await pool.stop()
+
+    async def wait_settled(self) -> None:
+        """Wait until no pool is being started any more; one that comes too late ends at once."""
+        await self._pools.wait_settled()
 
     async def cancel(self) -> None:
         """End everything at once: cancelled, given ``shutdown`` seconds, then killed."""
@@ -364,7 +371,8 @@ class PoolNursery:
                 except Exception as exc:  # as above
                     self.failures.append(exc)
             if scope.cancelled_caught:
-                await self.runtime.end_actor(ref.__target__(), "kill")
+                with contextlib.suppress(ActorNotExist):
+                    await self.runtime.end_actor(ref.__target__(), "kill")
 
     def kill(self) -> None:
         """The last resort: kill every pool, now."""
@@ -373,7 +381,7 @@ class PoolNursery:
 
     def end_listening(self) -> None:
         """There will be no more events."""
-        for stream in self._listeners:
+        for stream in list(self._listeners):
             stream.end()
 
 

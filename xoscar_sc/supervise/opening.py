@@ -128,6 +128,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
             await loop.run_shielded(nursery.cancel)
             exc = exc or impatience
         finally:
+            await loop.run_shielded(nursery.wait_settled)
             nursery.kill()
             del runtime.nurseries[nursery.id]
             nursery.end_listening()

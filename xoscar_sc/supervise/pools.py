@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from xoscar_sc.errors import PoolNotExist
+from xoscar_sc.errors import PoolNotExist, XoscarError
 from xoscar_sc.events import PoolStarted
 from xoscar_sc.strategy import LeastLoaded, PoolView, Request, Strategy
 from xoscar_sc.supervise.pool import Pool
@@ -71,6 +71,11 @@ class Pools:
             started = await start_pool(
                 self._runtime, self._nursery.id, name, spec, env=self._env, loglevel=self._loglevel
             )
+            if self._nursery.closed:  # a task beside the block has asked for it, and it came too late
+                started.channel.close()
+                started.process.kill()
+                await self._runtime.loop.run_shielded(started.process.wait)
+                raise XoscarError(f"the nursery {self._nursery.name!r} has been left")
             pool = self.by_name[name] = Pool(self._nursery, started, spec)
             self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
             self._runtime.loop.spawn(pool.watch)
@@ -80,6 +85,13 @@ class Pools:
             for slot in waiting:
                 slot.set(None)
         return pool
+
+    async def wait_settled(self) -> None:
+        """Wait until none is being started any more."""
+        while self._coming:
+            slot = self._runtime.loop.slot()
+            self._waiting.append(slot)
+            await slot.wait()
 
     def remove(self, pool: Pool) -> None:
         """It has ended."""

@@ -91,7 +91,8 @@ class Root:
         runtime = self.runtime
         await self._loop.run_shielded(partial(runtime.end_actors, cancel=True))
         runtime.closed = True
-        set_running_runtime(None)
+        if running_runtime() is runtime:
+            set_running_runtime(None)
         if runtime.launcher is not None:
             await runtime.launcher.aclose()
         runtime.peers.close()
@@ -107,7 +108,7 @@ async def acquire(timeouts: Timeouts) -> Runtime:
     root = _root.get()
     if root is None:
         runtime = running_runtime()
-        if runtime is not None:
+        if runtime is not None and not runtime.is_root:
             return runtime
         root = Root()
         root.users = 1
@@ -119,8 +120,10 @@ async def acquire(timeouts: Timeouts) -> Runtime:
             await root.aclose()
             raise
         return root.runtime
-    root.users += 1
     await root.wait_opened()
+    if _root.get() is not root:  # it could not be opened, or is being closed already
+        return await acquire(timeouts)
+    root.users += 1
     return root.runtime
 
 
