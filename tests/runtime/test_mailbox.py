@@ -419,7 +419,10 @@ class AnyUse(RuleBasedStateMachine):
         else:
             self.queue.append(letter)
             if dropped is not None:
+                assert not dropped.answered
                 assert dropped is self.queue.pop(0)
+            elif len(self.queue) > len(self.mailbox.waiting):
+                assert self.queue.pop(0).answered, "one that has been answered goes without a word"
 
     @precondition(lambda self: not self.opened)
     @rule()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from xoscar_sc.runtime.runtime import Runtime
 
 
+_REMEMBERED = 256
+
+
 class Peers:
     """The channels of one pool."""
 
@@ -33,6 +36,8 @@ class Peers:
         self._dialling: dict[str, list[Slot]] = {}
         self._strangers: set[Channel] = set()
         """Connections that have been accepted, and have not said yet who they are; and second ones of a peer."""
+        self._lost_ones: dict[str, tuple[str, int]] = {}
+        """Name and pid of pools whose connection has ended, by address; the last few."""
         self._listener: Listener | None = None
         self.get = self._channels.get
         """The channel to an address, if there is one."""
@@ -171,6 +176,9 @@ class Peers:
             return
         if self._channels.get(hello.address) is channel:
             del self._channels[hello.address]
+            self._lost_ones[hello.address] = (hello.pool, hello.pid)
+            if len(self._lost_ones) > _REMEMBERED:
+                del self._lost_ones[next(iter(self._lost_ones))]
         if error is not None:
             self._refused(f"{hello.pool!r} was cut off: {error}")
         if self._runtime.is_parent(hello.address):
@@ -191,12 +199,14 @@ class Peers:
     ) -> tuple[Callable[[], Exception], bool]:
         """What the calls to a pool end with that cannot be reached any more, and whether it is known to have ended."""
         pool_id = Path(address).stem
+        if not pool:
+            pool, pid = self._lost_ones.get(address, (pool_id, 0))
         found: ProcessExit | None = None
         with anyio.move_on_after(self._runtime.timeouts.obituary):
             found = await self._runtime.exit_of(pool_id)
         if found is None:
             return (lambda: ConnectionLost(otherwise)), False
-        return died(found, pool or pool_id, pid, maybe_executed=maybe_executed), True
+        return died(found, pool, pid, maybe_executed=maybe_executed), True
 
     # Closing
 
