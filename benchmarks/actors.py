@@ -5,6 +5,7 @@ from __future__ import annotations
 import cProfile
 import io
 import pstats
+from collections.abc import AsyncIterator
 from time import perf_counter
 
 import trio
@@ -31,6 +32,10 @@ class Echo(xsc.Actor):
 
     async def add(self, number: int) -> int:
         return number + 1
+
+    async def numbers(self, count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield PAYLOAD
 
     async def hang(self) -> None:
         try:

@@ -52,6 +52,14 @@ class Package:
             items += len(await add.batch(*calls))
         return {"batch": items / (perf_counter() - begun)}
 
+    async def read(self, seconds: float) -> Values:
+        """Values of streams, read by one task."""
+        begun, items = perf_counter(), 0
+        while perf_counter() < begun + seconds:
+            async for _ in self.echo.numbers(TELLS):
+                items += 1
+        return {"read": items / (perf_counter() - begun)}
+
     async def near(self, seconds: float) -> Values:
         values: Values = await self.caller.time("near", self.near_echo, seconds, 100)
         return values
@@ -112,6 +120,7 @@ async def _main(control: Control) -> None:
                 "rate.1024": lambda seconds: package.rate(1024, seconds),
                 "tell": package.tell,
                 "batch": package.batch,
+                "read": package.read,
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

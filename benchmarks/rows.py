@@ -44,6 +44,7 @@ MEASURES = (
     Measure("rate.1024", "rate", ("floor", "bare", "package")),
     Measure("tell", "tell", ("floor", "bare", "stdlib", "package")),
     Measure("batch", "batch", ("floor", "stdlib", "package")),
+    Measure("read", "read", ("package",)),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -80,6 +81,7 @@ ROWS = (
     Row("rate", "calls, 1024 callers", "k/s", _all("rate.1024", *SUBJECTS)),
     Row("tell", "tells", "k/s", _all("tell", *SUBJECTS)),
     Row("batch", "batch, items", "k/s", _all("batch", *SUBJECTS)),
+    Row("read", "stream, values", "k/s", {**_all("tell", "floor", "bare"), "package": "read"}),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

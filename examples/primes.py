@@ -1,8 +1,6 @@
 """A pool of workers: which of these numbers are prime? The answers come in the order of the questions."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import trio
 
@@ -27,25 +25,10 @@ class Tester(xsc.StatelessActor):
         return all(number % divisor for divisor in range(3, math.isqrt(number) + 1, 2))
 
 
-async def spread(methods: Sequence[Callable[[Any], Any]], items: Sequence[Any]) -> list[Any]:
-    """Call one of the methods for each item, each method with one item at a time; the results in order."""
-    results: list[Any] = [None] * len(items)
-    waiting = iter(enumerate(items))
-
-    async def keep_busy(method: Callable[[Any], Any]) -> None:
-        for index, item in waiting:  # whoever is free takes the next one
-            results[index] = await method(item)
-
-    async with trio.open_nursery() as tasks:
-        for method in methods:
-            tasks.start_soon(keep_busy, method)
-    return results
-
-
 async def main() -> None:
     async with xsc.open_pool_nursery(pools=4) as n:
-        testers = [await n.create_actor(Tester) for _ in n.pools]
-        answers = await spread([tester.is_prime for tester in testers], NUMBERS)
+        testers = await n.create_group(Tester, size=4, route="least_busy")
+        answers = [answer async for answer in testers.is_prime.map(NUMBERS)]
     for number, prime in zip(NUMBERS, answers, strict=True):
         print(f"{number} is {'prime' if prime else 'not prime'}")
 

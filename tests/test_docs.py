@@ -57,3 +57,11 @@ def test_a_test_that_the_documentation_names_exists(file: str, function: str) ->
     assert (ROOT / file).exists(), f"no file {file}"
     tree = ast.parse((ROOT / file).read_text())
     assert function in {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+
+
+def test_each_of_the_first_fifteen_promises_is_held_by_a_test_of_its_name() -> None:
+    rows = re.findall(r"^\| (\d+) \| \*\*.*$", (ROOT / "docs/semantics.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^\| \d+ \| \*\*.*$", (ROOT / "docs/semantics.md").read_text(), re.MULTILINE)
+    assert {int(number) for number in rows} >= set(range(1, 16))
+    for line in lines:
+        assert NAMED_TEST.search(line), line

@@ -30,6 +30,12 @@ SAYS = {
         "115797848077099 is prime",
         "1099726899285419 is not prime",
     ],
+    "streams": [
+        "the first is 20.0",
+        "another process shows [20.0, 20.5, 21.0, 21.5]",
+        "readers: 1",
+        "readers after the block: 0",
+    ],
     "nested": [
         r"re:1 in pool-\d, process \d+",
         *[

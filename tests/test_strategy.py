@@ -5,10 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xoscar_sc.errors import NoIdleSlot, PoolNotExist
 from xoscar_sc.strategy import (
     AddressSpecified,
+    IdleLabel,
     LeastLoaded,
     MainPool,
     PoolView,
@@ -28,6 +31,9 @@ B = PoolView("b", "unix:///b", labels=("gpu", "cpu"), load=1)
 C = PoolView("c", "unix:///c", labels=("gpu",), load=1)
 ALL = (MAIN, A, B, C)
 ALONE = (MAIN,)
+HELD_A = PoolView("a", "unix:///a", labels=("cpu",), load=0, marks=frozenset({"store", "cache"}))
+HELD_B = PoolView("b", "unix:///b", labels=("gpu", "cpu"), load=1, marks=frozenset({"store"}))
+FREE_D = PoolView("d", "unix:///d", labels=("cpu",), load=7)
 
 FIRST, LAST = Request(draw=0.0), Request(draw=0.9999999999999999)
 
@@ -61,6 +67,16 @@ FIRST, LAST = Request(draw=0.0), Request(draw=0.9999999999999999)
         (RandomLabel("gpu"), ALL, LAST, C),
         (RandomLabel("cpu"), ALL, Request(draw=0.4), A),
         (RandomLabel("home"), ALL, LAST, MAIN),
+        # The least loaded, the oldest of several, of those in which the mark is not held.
+        (IdleLabel("gpu", "store"), ALL, FIRST, B),
+        (IdleLabel("gpu", "store"), (MAIN, A, C, B), FIRST, C),
+        (IdleLabel("gpu", "store"), (MAIN, A, HELD_B, C), FIRST, C),
+        (IdleLabel("cpu", "store"), (MAIN, HELD_A, HELD_B, FREE_D), FIRST, FREE_D),
+        (IdleLabel("cpu", "cache"), (MAIN, HELD_A, HELD_B, FREE_D), FIRST, HELD_B),
+        (IdleLabel("cpu", "other"), (MAIN, HELD_A, HELD_B, FREE_D), FIRST, HELD_A),
+        (IdleLabel("home", "store"), ALL, FIRST, MAIN),
+        (IdleLabel(None, "store"), ALL, FIRST, B),
+        (IdleLabel(None, "store"), (MAIN, HELD_A, HELD_B, FREE_D), FIRST, FREE_D),
         # By name, in one way or another.
         (MainPool(), ALL, FIRST, MAIN),
         (MainPool(), (A, MAIN), FIRST, MAIN),
@@ -84,6 +100,20 @@ def test_a_strategy_chooses(
     [
         (RandomLabel("tpu"), ALL, NoIdleSlot, "no pool has the label 'tpu'"),
         (RandomLabel("gp"), ALL, NoIdleSlot, "no pool has the label 'gp'"),
+        (
+            IdleLabel("cpu", "store"),
+            (MAIN, HELD_A, HELD_B, C),
+            NoIdleSlot,
+            "no idle pool for the mark 'store': there are 2 pools with the label 'cpu'",
+        ),
+        (IdleLabel("tpu", "store"), ALL, NoIdleSlot, "there are 0 pools with the label 'tpu'"),
+        (
+            IdleLabel(None, "store"),
+            (MAIN, HELD_A),
+            NoIdleSlot,
+            "no idle pool for the mark 'store': there are 1 sub pools",
+        ),
+        (IdleLabel(None, "store"), ALONE, NoIdleSlot, "there are 0 sub pools"),
         (MainPool(), (A, B), NoIdleSlot, "no pool is the main one"),
         (ProcessIndex(4), ALL, NoIdleSlot, "there is no pool of index 4: there are 4, the main one included"),
         (ProcessIndex(-1), ALL, NoIdleSlot, "there is no pool of index -1"),
@@ -129,3 +159,66 @@ def test_one_of_your_own_needs_one_method() -> None:
             return max(pools, key=lambda pool: pool.load)
 
     assert Busiest().choose(list(ALL), FIRST) is A
+
+
+LABELS = st.sampled_from(["cpu", "gpu", "tpu"])
+MARKS = st.sampled_from(["store", "cache", "log"])
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[PoolView]:
+    """The main pool, and a few others."""
+    number = draw(st.integers(0, 6))
+    return [
+        PoolView(
+            f"pool-{index}",
+            f"unix:///{index}",
+            tuple(draw(st.lists(LABELS, unique=True))),
+            draw(st.integers(0, 3)),
+            index == 0,
+            draw(st.frozensets(MARKS)),
+        )
+        for index in range(number + 1)
+    ]
+
+
+@given(pools=trees(), label=st.none() | LABELS, mark=MARKS)
+def test_an_idle_pool_is_found_if_there_is_one_and_no_better_one_is_left(
+    pools: list[PoolView], label: str | None, mark: str
+) -> None:
+    idle = [
+        pool
+        for pool in pools
+        if mark not in pool.marks and (not pool.main if label is None else label in pool.labels)
+    ]
+    try:
+        chosen = IdleLabel(label, mark).choose(pools, FIRST)
+    except NoIdleSlot:
+        assert idle == []
+    else:
+        assert chosen in idle
+        at = idle.index(chosen)
+        assert all(pool.load > chosen.load for pool in idle[:at])
+        assert all(pool.load >= chosen.load for pool in idle[at:])
+
+
+@given(pools=trees(), serial=st.integers(0, 1000), draw=st.floats(0, 1, exclude_max=True), label=LABELS)
+def test_what_is_chosen_is_one_of_those_that_were_offered(
+    pools: list[PoolView], serial: int, draw: float, label: str
+) -> None:
+    for strategy in (
+        LeastLoaded(),
+        RoundRobin(),
+        Random(),
+        RandomSubPool(),
+        MainPool(),
+        ProcessIndex(serial),
+        RandomLabel(label),
+        IdleLabel(label, "store"),
+        AddressSpecified("unix:///3"),
+    ):
+        try:
+            chosen = strategy.choose(tuple(pools), Request(serial, draw))
+        except (NoIdleSlot, PoolNotExist):
+            continue
+        assert any(chosen is pool for pool in pools)

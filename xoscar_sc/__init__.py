@@ -11,8 +11,12 @@ from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
 from xoscar_sc.runtime import (
     Actor,
+    ActorGroup,
     ActorRef,
     CurrentPool,
+    Message,
+    ResultStream,
+    Return,
     StatelessActor,
     actor_ref,
     current_actor,
@@ -20,11 +24,14 @@ from xoscar_sc.runtime import (
     destroy_actor,
     extensible,
     find_actor,
+    generator,
     has_actor,
+    idempotent,
     kill_actor,
     method,
     no_lock,
     thread,
+    wait_for,
     wait_for_actor,
 )
 from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_pool_nursery
@@ -32,13 +39,17 @@ from xoscar_sc.timeouts import Timeouts
 
 __all__ = [
     "Actor",
+    "ActorGroup",
     "ActorRef",
     "CurrentPool",
     "Exit",
+    "Message",
     "Pool",
     "PoolNursery",
     "PoolSpec",
     "PoolTask",
+    "ResultStream",
+    "Return",
     "StatelessActor",
     "Timeouts",
     "actor_ref",
@@ -49,13 +60,16 @@ __all__ = [
     "events",
     "extensible",
     "find_actor",
+    "generator",
     "has_actor",
+    "idempotent",
     "kill_actor",
     "method",
     "no_lock",
     "open_pool_nursery",
     "strategy",
     "thread",
+    "wait_for",
     "wait_for_actor",
 ]
 __all__ += errors.__all__

@@ -67,11 +67,13 @@ class CancelUnconfirmed(Event, frozen=True):
 
 
 class MessageDropped(Event, frozen=True):
-    """A message that nobody waits for was not executed."""
+    """Messages that nobody waits for were not executed."""
 
     uid: str
     method: str
     reason: str
+    count: int = 1
+    """How many: the first is told at once, and those that follow it within a tenth of a second are told as one."""
 
 
 class ConnectionRefused(Event, frozen=True):

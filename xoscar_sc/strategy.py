@@ -22,9 +22,11 @@ class PoolView:
     address: str
     labels: tuple[str, ...] = ()
     load: int = 0
-    """Actors, and functions that are running."""
+    """Actors, those that are being made included, and functions that are running."""
     main: bool = False
     """The nursery's own process."""
+    marks: frozenset[str] = frozenset()
+    """Of the strategies by which the actors that live there, or are being made, were placed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,18 @@ class Request:
 
 
 class Strategy(Protocol):
-    """Chooses a pool."""
+    """Chooses a pool.
+
+    A strategy may have an attribute ``mark``, a text or None. The pool that it chooses has it among its
+    :attr:`PoolView.marks` from that moment until the actor has ended, or has not come to be.
+    """
 
     def choose(self, pools: Sequence[PoolView], request: Request) -> PoolView:
         """The pool to use, one of ``pools``.
 
         Args:
-            pools: the nursery's own process first, then its pools, oldest first. None of them is dead.
+            pools: the nursery's own process first, then its pools, oldest first. None of them has
+                ended, or has been asked to.
             request: what is to be placed.
 
         Raises:
@@ -134,6 +141,34 @@ class RandomLabel:
         if not labelled:
             raise NoIdleSlot(f"no pool has the label {self.label!r}")
         return _drawn(labelled, request)
+
+
+@dataclass(frozen=True, slots=True)
+class IdleLabel:
+    """A pool with no other actor of this mark: the one with the fewest actors, the oldest of several.
+
+    Args:
+        label: which the pool has; None for any pool but the main one.
+        mark: what the actors that are to be kept apart have in common; those of other marks, or of none, do not count.
+
+    Raises:
+        NoIdleSlot: each of the pools has an actor of this mark.
+    """
+
+    label: str | None
+    mark: str
+
+    def choose(self, pools: Sequence[PoolView], request: Request) -> PoolView:
+        """See :class:`Strategy`."""
+        if self.label is None:
+            able = [pool for pool in pools if not pool.main]
+        else:
+            able = [pool for pool in pools if self.label in pool.labels]
+        idle = [pool for pool in able if self.mark not in pool.marks]
+        if not idle:
+            which = "sub pools" if self.label is None else f"pools with the label {self.label!r}"
+            raise NoIdleSlot(f"no idle pool for the mark {self.mark!r}: there are {len(able)} {which}")
+        return min(idle, key=lambda pool: pool.load)
 
 
 @dataclass(frozen=True, slots=True)

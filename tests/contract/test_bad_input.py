@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,94 @@ async def test_a_private_or_unknown_name_of_an_actor_is_refused() -> None:
             await unknown.no_such_method()
         with pytest.raises((ValueError, xsc.XoscarError)):
             await xsc.actor_ref("nonsense", "echo")
+
+
+class Takes(xsc.Actor):
+    """Takes certain arguments, and counts what has come."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def count(self) -> int:
+        return self.calls
+
+    def one(self, value: int, *, name: str = "") -> None:
+        self.calls += 1
+
+    @xsc.idempotent()
+    def again(self, value: int) -> None:
+        self.calls += 1
+
+    async def stream(self, value: int) -> AsyncIterator[int]:
+        self.calls += 1
+        yield value
+
+
+WRONG_CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((), {}),
+    ((1, 2), {}),
+    ((1,), {"other": 2}),
+    ((1,), {"value": 1}),
+    ((), {"name": "a"}),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs"), WRONG_CALLS)
+@pytest.mark.parametrize("pools", [0, 1])
+@both_drivers
+async def test_arguments_that_do_not_fit_are_refused_where_they_are_given(
+    pools: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    async with xsc.open_pool_nursery(pools=pools) as n:
+        takes = await n.create_actor(Takes, uid="takes")
+        for method in (takes.one, takes.again, takes.stream):
+            for use in (method, method.send, method.tell, method.delay):
+                with pytest.raises(TypeError, match="argument"):
+                    use(*args, **kwargs)  # it is not even awaited
+        found = await xsc.find_actor("takes")
+        assert found is not None
+        for call in (found.one, found.again):
+            with pytest.raises(TypeError, match="argument"):
+                await call(*args, **kwargs)
+        with pytest.raises(TypeError, match="argument"):
+            async for _ in found.stream(*args, **kwargs):
+                pass
+        assert await takes.count() == 0
+
+
+@pytest.mark.parametrize("pools", [0, 1])
+@both_drivers
+async def test_a_batch_that_makes_no_sense_is_refused(pools: int) -> None:
+    async with xsc.open_pool_nursery(pools=pools) as n:
+        takes = await n.create_actor(Takes, uid="takes")
+        found = await xsc.find_actor("takes")
+        assert found is not None
+        for method in (takes.one, found.one, takes.again, takes.stream):
+            with pytest.raises(ValueError, match="has no calls"):
+                await method.batch()
+        with pytest.raises(TypeError, match="takes what delay"):
+            await takes.one.batch(1)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="cannot hold a call of again"):
+            await takes.one.batch(takes.again.delay(1))
+        assert await takes.count() == 0
+
+
+@pytest.mark.parametrize("pools", [0, 1])
+@both_drivers
+async def test_a_stream_and_a_value_are_not_the_same(pools: int) -> None:
+    async with xsc.open_pool_nursery(pools=pools) as n:
+        takes = await n.create_actor(Takes, uid="takes")
+        call = takes.count()
+        with pytest.raises(TypeError):
+            async for _ in call:  # type: ignore[attr-defined]
+                pass
+        assert await call == 0
+        with pytest.raises(TypeError):
+            async with takes.count.delay():  # type: ignore[attr-defined]
+                pass
+        unknown = xsc.ActorRef(takes.address, "takes")
+        with pytest.raises(TypeError, match=r"stream\(\) yields int"):
+            await unknown.stream(1)
 
 
 # The world

@@ -14,9 +14,11 @@ from xoscar_sc.protocol import (
     Cancel,
     Cancelled,
     Credit,
+    Demand,
     Failed,
     Failure,
     Hello,
+    Item,
     Message,
     Notice,
     Reply,
@@ -40,10 +42,10 @@ NESTED = Failure(
 GOLDEN: list[tuple[Message, str]] = [
     (Hello(1, "t", "unix:///a", "p", 7), "960001a174a9756e69783a2f2f2f61a17007"),
     (
-        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True),
-        "990101a17502a16dc40162cb3ff80000000000009193a161a16203c3",
+        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True, window=4),
+        "9a0101a17502a16dc40162cb3ff80000000000009193a161a16203c304",
     ),
-    (Call(1, "u", 0, "m", b""), "990101a17500a16dc400c090c2"),
+    (Call(1, "u", 0, "m", b""), "9a0101a17500a16dc400c090c200"),
     (Tell("u", 2, "m", b"b", batch=True), "9602a17502a16dc40162c3"),
     (Reply(1, b"b"), "930301c40162"),
     (
@@ -57,6 +59,8 @@ GOLDEN: list[tuple[Message, str]] = [
     (Cancel(1), "920601"),
     (Notice(1, b"b"), "930701c40162"),
     (Credit("u", 3), "9308a17503"),
+    (Item(1, b"b"), "930901c40162"),
+    (Demand(1, 3), "930a0103"),
 ]
 
 

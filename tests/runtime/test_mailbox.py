@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from xoscar_sc.errors import DeadlockError
-from xoscar_sc.runtime.mailbox import BOUND, Mailbox
+from xoscar_sc.runtime.mailbox import Mailbox
+from xoscar_sc.runtime.traits import BOUND
 
 tokens = itertools.count(1)
 

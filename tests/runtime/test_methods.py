@@ -4,14 +4,24 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 import trio
 
-from xoscar_sc import Actor, extensible
-from xoscar_sc.runtime.methods import Extensible, Method, may_wait, methods_of, no_lock, thread
+from xoscar_sc import Actor, Message, extensible, generator, idempotent
+from xoscar_sc.runtime.methods import (
+    Extensible,
+    Method,
+    Retry,
+    may_wait,
+    methods_of,
+    no_lock,
+    thread,
+)
+from xoscar_sc.runtime.traits import Traits, traits_of
 
 
 async def other() -> int:
@@ -329,15 +339,6 @@ def test_what_a_class_offers_is_computed_once_and_for_each_class() -> None:
     assert "shadowed" not in methods_of(Derived)
 
 
-def test_an_async_generator_is_no_method() -> None:
-    class Streams(Actor):
-        async def numbers(self) -> AsyncIterator[int]:
-            yield 1
-
-    with pytest.raises(TypeError, match=r"numbers\(\) is an async generator"):
-        methods_of(Streams)
-
-
 def test_a_partial_is_not_run_at_once() -> None:
     method = Method("partial", functools.partial(Waits.plain_await))
     assert not method.at_once
@@ -378,6 +379,237 @@ def test_a_mark_says_where_and_beside_what_a_method_runs(
 def test_an_async_method_needs_no_thread(function: Any) -> None:
     with pytest.raises(TypeError, match=r"is async; thread is for methods that block"):
         thread(function)
+
+
+# Generators
+
+
+class Streams(Actor):
+    async def numbers(self) -> AsyncIterator[int]:
+        yield 1
+
+    @generator
+    def marked(self) -> Iterator[int]:
+        yield 1
+
+    @no_lock
+    @generator
+    async def marked_twice(self) -> AsyncIterator[int]:
+        yield 1
+
+    def styled(self) -> Iterator[Any]:
+        yield other()
+
+    async def gives_a_generator(self) -> Any:
+        return self.numbers()
+
+    def plain(self) -> int:
+        return 1
+
+    @idempotent()
+    async def may_be_repeated(self) -> None: ...
+
+    @no_lock
+    @idempotent(retries=1, backoff=2)
+    def may_be_repeated_beside(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "streams", "at_once", "beside"),
+    [
+        ("numbers", True, False, False),
+        ("marked", True, False, False),
+        ("marked_twice", True, False, True),
+        ("styled", False, False, False),
+        ("gives_a_generator", False, True, False),
+        ("plain", False, True, False),
+    ],
+)
+def test_a_generator_that_gives_a_stream_is_known_as_one(
+    name: str, streams: bool, at_once: bool, beside: bool
+) -> None:
+    method = methods_of(Streams)[name]
+    assert (method.streams, method.at_once, method.beside) == (streams, at_once, beside)
+
+
+def test_a_reference_has_to_know_what_streams_and_what_may_be_repeated() -> None:
+    _, _, streams, retries = traits_of(Streams, 5, "wait")
+    assert sorted(streams) == ["marked", "marked_twice", "numbers"]
+    assert sorted(retries) == [("may_be_repeated", 3, 0.1), ("may_be_repeated_beside", 1, 2.0)]
+    assert traits_of(Base, 5, "raise") == Traits(5, "raise")
+    assert methods_of(Streams)["may_be_repeated"].retry == Retry(3, 0.1)
+    assert methods_of(Streams)["plain"].retry is None
+
+
+def test_only_a_generator_can_be_marked_as_one() -> None:
+    for function in (Ends.sync, Ends.value, lambda: [1]):
+        with pytest.raises(TypeError, match="is no generator function"):
+            generator(function)
+
+
+def test_a_generator_can_neither_run_in_a_thread_nor_be_repeated() -> None:
+    with pytest.raises(TypeError, match=r"numbers\(\) is async"):
+        thread(numbers)
+    with pytest.raises(TypeError, match=r"styled\(\) is a generator, which cannot run in a thread"):
+        thread(Streams.styled)
+    for function in (numbers, Streams.styled):
+        with pytest.raises(TypeError, match=r"\(\) is a generator: what it has yielded"):
+            idempotent()(function)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"retries": 0}, ValueError, "retries= is 0"),
+        ({"retries": -1}, ValueError, "retries= is -1"),
+        ({"retries": 1.5}, TypeError, "retries= is 1.5"),
+        ({"retries": True}, TypeError, "retries= is True"),
+        ({"retries": "3"}, TypeError, "retries= is '3'"),
+        ({"backoff": -0.1}, ValueError, "backoff= -0.1"),
+        ({"backoff": math.inf}, ValueError, "backoff= inf"),
+        ({"backoff": math.nan}, ValueError, "backoff= nan"),
+        ({"backoff": "1"}, TypeError, "backoff= is '1'"),
+        ({"backoff": False}, TypeError, "backoff= is False"),
+    ],
+)
+def test_a_wrong_way_to_repeat_is_refused(
+    settings: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        idempotent(**settings)
+
+
+# Messages that are seen before they run
+
+
+class Watching(Base):
+    async def __on_receive__(self, message: Message) -> Any:
+        return await super().__on_receive__(message)
+
+
+class WatchingToo(Watching):
+    pass
+
+
+def test_a_method_is_called_itself_unless_the_actor_wants_to_see_its_messages() -> None:
+    assert methods_of(Base)["overridden"].plain
+    for cls in (Watching, WatchingToo):
+        assert not any(
+            method.plain or method.at_once or method.one_step for method in methods_of(cls).values()
+        )
+
+
+# Parameters
+
+
+class Takes(Actor):
+    def nothing(self) -> None: ...
+
+    def some(self, one: int, two: int, three: int = 3) -> None: ...
+
+    def named(self, one: int, *, name: str, more: int = 1) -> None: ...
+
+    def named_or_not(self, one: int, *, name: str = "") -> None: ...
+
+    def anything(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def at_least_one(self, one: int, *args: Any) -> None: ...
+
+    def by_position(self, one: int, two: int = 2, /) -> None: ...
+
+    def any_names(self, **kwargs: Any) -> None: ...
+
+    @staticmethod
+    def static(one: int) -> None: ...
+
+    @classmethod
+    def of_the_class(cls, one: int) -> None: ...
+
+    async def stream(self, one: int) -> AsyncIterator[int]:
+        yield one
+
+    @logged
+    async def decorated(self, one: int) -> None: ...
+
+    @extensible
+    def extended(self, one: int, two: int = 2) -> None: ...
+
+    called = CanBeCalled()
+    short = lambda *args: None  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("nothing", 0, 0),
+        ("some", 2, 3),
+        ("named", math.inf, 1),
+        ("named_or_not", 1, 1),
+        ("anything", 0, math.inf),
+        ("at_least_one", 1, math.inf),
+        ("by_position", 1, 2),
+        ("any_names", 0, 0),
+        ("static", 1, 1),
+        ("of_the_class", 1, 1),
+        ("stream", 1, 1),
+        ("decorated", 0, math.inf),
+        ("extended", 1, 2),
+        ("called", 0, math.inf),
+        ("short", 0, math.inf),
+    ],
+)
+def test_how_many_positional_arguments_fit(name: str, low: float, high: float) -> None:
+    method = methods_of(Takes)[name]
+    assert (method.low, method.high) == (low, high)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs"),
+    [
+        ("nothing", (), {}),
+        ("some", (1, 2), {}),
+        ("some", (1,), {"two": 2, "three": 3}),
+        ("named", (1,), {"name": "a"}),
+        ("named", (), {"one": 1, "name": "a", "more": 2}),
+        ("anything", (1, 2), {"three": 3, "self": 4}),
+        ("at_least_one", (1, 2, 3), {}),
+        ("by_position", (1,), {}),
+        ("any_names", (), {"self": 1, "args": 2}),
+        ("static", (1,), {}),
+        ("of_the_class", (), {"one": 1}),
+        ("decorated", (1, 2, 3), {}),
+        ("extended", (1,), {"two": 2}),
+        ("called", (1, 2), {"three": 3}),
+    ],
+)
+def test_arguments_that_fit(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    methods_of(Takes)[name].check(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs", "text"),
+    [
+        ("nothing", (1,), {}, "too many positional arguments"),
+        ("nothing", (), {"one": 1}, "unexpected keyword argument 'one'"),
+        ("some", (1,), {}, "missing a required argument: 'two'"),
+        ("some", (1, 2, 3, 4), {}, "too many positional arguments"),
+        ("some", (1, 2), {"one": 1}, "multiple values for argument 'one'"),
+        ("some", (1, 2), {"self": 1}, "unexpected keyword argument 'self'"),
+        ("named", (1,), {}, "missing a required .*argument: 'name'"),
+        ("named", (1, "a"), {}, "too many positional arguments"),
+        ("at_least_one", (), {}, "missing a required argument: 'one'"),
+        ("by_position", (), {"one": 1}, "positional"),
+        ("static", (), {}, "missing a required argument: 'one'"),
+        ("of_the_class", (1, 2), {}, "too many positional arguments"),
+        ("stream", (), {}, "missing a required argument: 'one'"),
+        ("extended", (1, 2, 3), {}, "too many positional arguments"),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"{name}\(\): .*{text}"):
+        methods_of(Takes)[name].check(args, kwargs)
 
 
 # Extensible methods

@@ -6,7 +6,19 @@ A transport is a file that connects and listens (:mod:`unix`); a :class:`Channel
 from __future__ import annotations
 
 from xoscar_sc.ipc.channel import Answer, Channel, Segments
+from xoscar_sc.ipc.flow import WINDOW, Flow
 from xoscar_sc.ipc.rundir import TreeDirectory
 from xoscar_sc.ipc.unix import Listener, check_peer, connect, tune
 
-__all__ = ["Answer", "Channel", "Listener", "Segments", "TreeDirectory", "check_peer", "connect", "tune"]
+__all__ = [
+    "WINDOW",
+    "Answer",
+    "Channel",
+    "Flow",
+    "Listener",
+    "Segments",
+    "TreeDirectory",
+    "check_peer",
+    "connect",
+    "tune",
+]

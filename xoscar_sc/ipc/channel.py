@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import mmap
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import anyio
 
 from xoscar_sc.errors import ConnectionLost, ProtocolError
+from xoscar_sc.ipc.flow import Flow
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
 from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
@@ -28,8 +29,10 @@ from xoscar_sc.protocol import (
     Cancelled,
     Credit,
     Decoder,
+    Demand,
     Failed,
     Hello,
+    Item,
     Notice,
     Reply,
     Segment,
@@ -52,7 +55,7 @@ _PLENTY = 32 * 1024
 _STEP = 16
 """Reads on end before others get the loop."""
 
-_WithBody = (Call, Tell, Reply, Notice)
+_WithBody = (Call, Tell, Reply, Item, Notice)
 
 Answer: TypeAlias = Reply | Failed | Cancelled
 Segments: TypeAlias = Sequence[Segment]
@@ -82,6 +85,7 @@ class Channel:
     ) -> None:
         sock.setblocking(False)
         self._loop = loop
+        self._slot = loop.slot
         self._sock = sock
         self._fd = sock.fileno()
         self._greeting = greeting
@@ -91,6 +95,7 @@ class Channel:
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=_allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
         self._calls: dict[int, Slot] = {}
+        """Those that are open; a stream's slot is a :class:`Flow`."""
         self.windows = Windows(loop)
         """How many messages may still be sent to each of the peer's actors."""
         self._executed: dict[str, int] = {}
@@ -130,7 +135,9 @@ class Channel:
         """
         if segments:
             segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
-        data, segments = _pack(message, segments)
+        data = encode(message)
+        if len(data) > INLINE:
+            data, segments = _pack(message, segments)
         self._outbox.put(data, segments, key, now=False)
 
     def flush(self) -> None:
@@ -169,11 +176,26 @@ class Channel:
         exception that the call raises while it is being cancelled is raised here instead of the cancellation, as a
         local call would.
         """
+        slot = self._slot()
+        self._open(message, segments, slot)
+        try:
+            await self._loop.wait_reading(slot, self._fd)
+        except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
+            await self.withdraw(message, slot, unconfirmed)
+            if not (isinstance(exc, self._loop.cancelled) and slot.filled and _failed(slot.value)):
+                raise
+        answer = slot.value
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("tuple[Answer, Segments]", answer)
+
+    def _open(self, message: Call, segments: Sequence[memoryview], slot: Slot) -> None:
+        """Send a call; its answer fills ``slot``."""
         if self._ended is not None:
             raise self._ended()
         calls = self._calls
         self._ids = message.id = self._ids + 1
-        slot = calls[message.id] = self._loop.slot()
+        calls[message.id] = slot
         if segments or len(message.body) > INLINE:
             data, segments = _pack(message, segments)
         else:
@@ -183,18 +205,34 @@ class Channel:
         except ProtocolError:
             del calls[message.id]
             raise
-        try:
-            await self._loop.wait_reading(slot, self._fd)
-        except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
-            await self._withdraw(message, slot, unconfirmed)
-            if not (isinstance(exc, self._loop.cancelled) and slot.filled and _failed(slot.value)):
-                raise
-        answer = slot.value
-        if isinstance(answer, Exception):
-            raise answer
-        return cast("tuple[Answer, Segments]", answer)
 
-    async def _withdraw(self, message: Call, slot: Slot, unconfirmed: Callable[[Call, str], None]) -> None:
+    def stream(self, message: Call, segments: Sequence[memoryview]) -> Flow:
+        """Send a call whose ``window`` says that it gives a stream; its values, and its answer.
+
+        Whoever does not read it to its end has to :meth:`withdraw` it, or to :meth:`abandon` it.
+
+        Raises:
+            what :meth:`fail` was given: the channel was lost.
+        """
+
+        def demand(count: int) -> None:
+            if not self.closed:
+                self.post(Demand(message.id, count))
+
+        def wait(slot: Slot) -> Awaitable[Any]:
+            return self._loop.wait_reading(slot, self._fd)
+
+        flow = Flow(self._loop, demand, wait, message.window)
+        self._open(message, segments, flow)
+        return flow
+
+    def abandon(self, message: Call) -> None:
+        """Ask the peer to cancel a call, whose answer nobody waits for."""
+        if self._calls.pop(message.id, None) is not None:
+            self._outbox.put(encode(Cancel(message.id)), (), message.uid, now=True)
+
+    async def withdraw(self, message: Call, slot: Slot, unconfirmed: Callable[[Call, str], None]) -> None:
+        """Ask the peer to cancel a call, and wait for its answer as :meth:`request` does when it is cancelled."""
         if not slot.filled:
             self._outbox.put(encode(Cancel(message.id)), (), message.uid, now=True)
             try:
@@ -259,10 +297,16 @@ class Channel:
             message.body, segments = cast("bytes", segments[0]), segments[1:]
         if self.peer is None:
             self._state = legal(self._state, type(message))
-        if isinstance(message, (Reply, Failed, Cancelled)):
+        if type(message) is Call or type(message) is Tell:
+            self._receive(self, message, segments)
+        elif isinstance(message, (Reply, Failed, Cancelled)):
             slot = self._calls.pop(message.id, None)
             if slot is not None:
                 slot.set((message, segments))
+        elif isinstance(message, Item):
+            flow = self._calls.get(message.id)
+            if isinstance(flow, Flow):
+                flow.put((message.body, segments))
         elif isinstance(message, Credit):
             self.windows.give(message.uid, message.count)
         elif isinstance(message, Hello):

@@ -125,14 +125,14 @@ class AsyncioLoop:
     def slot(self) -> AsyncioSlot:
         return AsyncioSlot()
 
-    async def wait_reading(self, slot: Slot, fd: int) -> Any:
-        return await slot.wait()
+    def wait_reading(self, slot: Slot, fd: int) -> Awaitable[Any]:
+        return slot.wait()
 
     def fresh_context(self) -> contextvars.Context:
         return self._context.copy()
 
-    async def breathe(self) -> None:
-        await asyncio.sleep(0)
+    def breathe(self) -> Awaitable[None]:
+        return asyncio.sleep(0)
 
     def open_nursery(self) -> AbstractAsyncContextManager[TaskGroup]:
         return anyio.create_task_group()

@@ -92,7 +92,7 @@ class Loop(Protocol):
     def slot(self) -> Slot:
         """A new empty slot."""
 
-    async def wait_reading(self, slot: Slot, fd: int) -> Any:
+    def wait_reading(self, slot: Slot, fd: int) -> Awaitable[Any]:
         """As ``slot.wait()``, where the value will come through the watched ``fd``.
 
         On trio the waiting task itself reads ``fd`` for everybody meanwhile, if no other does so already:
@@ -102,7 +102,7 @@ class Loop(Protocol):
     def fresh_context(self) -> Context:
         """A copy of the context that the loop was opened in: what turns run in."""
 
-    async def breathe(self) -> None:
+    def breathe(self) -> Awaitable[None]:
         """Notice a cancellation, and every so often let others have the loop."""
 
     def open_nursery(self) -> AbstractAsyncContextManager[Any]:

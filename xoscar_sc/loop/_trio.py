@@ -25,15 +25,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection, reschedule, wait_task_rescheduled
 
 from xoscar_sc.loop._base import Slot, Turn
 from xoscar_sc.loop._trio_scope import WorkerScope
+from xoscar_sc.loop._trio_slot import TrioSlot
 
 T = TypeVar("T")
+_Begun: TypeAlias = tuple[Callable[..., Any], Coroutine[Any, Any, None], Any]
+"""A turn that waits: how to run something in its context, what is left of it, and what it waits for."""
 
 _SLICE = 0.005
 """Seconds of turns on end before other tasks have their turn."""
@@ -41,38 +44,6 @@ _BREATHS = 64
 """One in so many breaths is a true checkpoint."""
 _SPARE = 32
 """Idle workers kept."""
-
-
-class TrioSlot:
-    """See :class:`xoscar_sc.loop.Slot`."""
-
-    __slots__ = ("_task", "filled", "value")
-
-    def __init__(self) -> None:
-        self.filled = False
-        self._task: trio.lowlevel.Task | None = None
-        self.value: Any = None
-
-    def set(self, value: object) -> None:
-        if self.filled:
-            return
-        self.filled = True
-        self.value = value
-        if self._task is not None:
-            reschedule(self._task)
-            self._task = None
-
-    async def wait(self) -> Any:
-        if self.filled:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            self._task = trio.lowlevel.current_task()
-            await wait_task_rescheduled(self._abort)
-        return self.value
-
-    def _abort(self, _raise_cancel: Callable[[], None]) -> Abort:
-        self._task = None
-        return Abort.SUCCEEDED
 
 
 class _Watch:
@@ -183,8 +154,7 @@ class TrioLoop:
             running = nursery.parent_task
         return True
 
-    def slot(self) -> TrioSlot:
-        return TrioSlot()
+    slot = TrioSlot
 
     def soon(self, callback: Callable[[], None]) -> None:
         self._token.run_sync_soon(callback)
@@ -195,12 +165,10 @@ class TrioLoop:
     def fresh_context(self) -> contextvars.Context:
         return self._context.copy()
 
-    async def breathe(self) -> None:
+    def breathe(self) -> Awaitable[None]:
         self._breaths = (self._breaths + 1) % _BREATHS
-        if self._breaths:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
+        breath = trio.lowlevel.checkpoint_if_cancelled if self._breaths else trio.lowlevel.checkpoint
+        return breath()
 
     def open_nursery(self) -> AbstractAsyncContextManager[trio.Nursery]:
         return trio.open_nursery()
@@ -256,20 +224,24 @@ class TrioLoop:
             if events & ~select.EPOLLOUT and watch.open:
                 watch.readable()
 
-    @enable_ki_protection
-    async def wait_reading(self, slot: Slot, fd: int) -> Any:
-        watch, ready = self._watches.get(fd), slot.filled
-        if ready or watch is None or watch.led:
+    def wait_reading(self, slot: Slot, fd: int) -> Awaitable[Any]:
+        # No coroutine function: for all that do not lead, that would be one object more for each open call.
+        watch = self._watches.get(fd)
+        if watch is None or watch.led or slot.filled:
             if watch is not None and watch is self._hot:
                 watch.wanted = True
                 self._hot = None
-            return await slot.wait()
+            return slot.wait()
+        return self._read_for_all(slot, watch)
+
+    @enable_ki_protection
+    async def _read_for_all(self, slot: Slot, watch: _Watch) -> Any:
         watch.led = True
         if watch.mask & select.EPOLLIN:
             self._attend(watch)
         try:
             while watch.open and not slot.filled:  # if it is closed, the value will come otherwise
-                await trio.lowlevel.wait_readable(fd)
+                await trio.lowlevel.wait_readable(watch.fd)
                 if watch.open:
                     watch.readable()
         except trio.ClosedResourceError:
@@ -319,11 +291,18 @@ class TrioLoop:
 
     async def _drain(self, scope: WorkerScope) -> bool:
         """Run turns, and read in between; until ``scope`` has been used (True) or the worker is one too many."""
-        while not await self._run_ready(scope):
-            if self._ready:
-                await trio.lowlevel.checkpoint()
-                if not self._polling:
-                    self._serve_descriptors()
+        ready = self._ready
+        while True:
+            begun = self._run_ready(scope)
+            if begun is not None:
+                await self._go_on(*begun)
+            if scope.touched and scope.used():
+                return True
+            if ready:
+                if begun is None:
+                    await trio.lowlevel.checkpoint()
+                    if not self._polling:
+                        self._serve_descriptors()
             elif self._hot is not None and not self._hot.led:
                 if not self._polling and self._draining == 1:
                     self._wake()
@@ -335,31 +314,32 @@ class TrioLoop:
             else:
                 self._draining -= 1
                 return False
-        return True
 
-    async def _run_ready(self, scope: WorkerScope) -> bool:
-        """Run turns for a slice of time; whether ``scope`` has been used."""
-        ready = self._ready
+    def _run_ready(self, scope: WorkerScope) -> _Begun | None:
+        """Run turns: for a slice of time, until ``scope`` has been used, or until one waits, which is given."""
+        ready, context = self._ready, self._context
         until = perf_counter() + _SLICE
         while ready:
-            await self._run(ready.popleft(), scope)
+            run = context.copy().run
+            coroutine = run(ready.popleft().start, scope)
+            if coroutine is not None:
+                try:
+                    trap = run(coroutine.send, None)
+                except StopIteration:
+                    pass
+                else:
+                    return run, coroutine, trap
             if scope.touched and scope.used():
-                return True
+                break
             if perf_counter() > until:
                 break
-        return False
+        return None
 
     @types.coroutine
-    def _run(self, turn: Turn, scope: WorkerScope) -> Generator[Any, Any, None]:
-        """Run one turn. If it waits, another worker goes on with the other turns."""
-        run = self._context.copy().run
-        coroutine = run(turn.start, scope)
-        if coroutine is None:
-            return
-        try:
-            trap = run(coroutine.send, None)
-        except StopIteration:
-            return
+    def _go_on(
+        self, run: Callable[..., Any], coroutine: Coroutine[Any, Any, None], trap: Any
+    ) -> Generator[Any, Any, None]:
+        """The rest of a turn that waits; another worker goes on with the other turns."""
         self._draining -= 1
         if not self._draining and (self._ready or not self._polling):
             self._wake()

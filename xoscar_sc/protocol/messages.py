@@ -59,6 +59,8 @@ class Call(Message, tag=1):
     """The calls that wait for this one, outermost first."""
     batch: bool = False
     """The body holds a list of calls, whose results are answered as a list."""
+    window: Identifier = 0
+    """Values of a stream that may be under way, before the answer; 0 where none is expected."""
 
 
 class Tell(Message, tag=2):
@@ -111,4 +113,20 @@ class Credit(Message, tag=8):
     count: Identifier
 
 
-AnyMessage: TypeAlias = Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice | Credit
+class Item(Message, tag=9):
+    """One value of a call's stream."""
+
+    id: Identifier
+    body: bytes
+
+
+class Demand(Message, tag=10):
+    """So many values of a call's stream have been read: as many more may be sent."""
+
+    id: Identifier
+    count: Identifier
+
+
+AnyMessage: TypeAlias = (
+    Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice | Credit | Item | Demand
+)

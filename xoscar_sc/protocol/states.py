@@ -22,8 +22,10 @@ from xoscar_sc.protocol.messages import (
     Cancel,
     Cancelled,
     Credit,
+    Demand,
     Failed,
     Hello,
+    Item,
     Message,
     Notice,
     Reply,
@@ -52,6 +54,8 @@ TABLE: Final[Mapping[type[Message], Mapping[State, State]]] = MappingProxyType(
         Cancel: _GOES_ON,
         Notice: _GOES_ON,
         Credit: _GOES_ON,
+        Item: _GOES_ON,
+        Demand: _GOES_ON,
     }
 )
 """For each message, the states in which it is legal, and the state after it."""

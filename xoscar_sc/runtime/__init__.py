@@ -10,40 +10,56 @@ from xoscar_sc.runtime.access import (
     find_actor,
     has_actor,
     kill_actor,
+    wait_for,
     wait_for_actor,
 )
-from xoscar_sc.runtime.actor import Actor, StatelessActor, is_actor_class
+from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
-from xoscar_sc.runtime.mailbox import BOUND, Capacity, Overflow
-from xoscar_sc.runtime.methods import extensible, no_lock, thread
+from xoscar_sc.runtime.generators import Return
+from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route, gather
+from xoscar_sc.runtime.mapping import MapStream
+from xoscar_sc.runtime.methods import extensible, generator, idempotent, no_lock, thread
 from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed
 from xoscar_sc.runtime.runtime import Listening, Place, Runtime
+from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
 from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "BOUND",
     "Actor",
+    "ActorGroup",
     "ActorMethod",
     "ActorRef",
-    "Capacity",
     "CurrentPool",
     "Delayed",
+    "GroupMethod",
     "Listening",
+    "MapStream",
+    "Message",
     "Overflow",
     "Place",
     "PoolConfig",
+    "ResultStream",
+    "Return",
+    "Route",
     "Runtime",
     "StatelessActor",
+    "Traits",
     "actor_ref",
+    "check_route",
     "current_actor",
     "current_pool",
     "destroy_actor",
     "died",
     "extensible",
     "find_actor",
+    "gather",
+    "generator",
     "has_actor",
+    "idempotent",
     "is_actor_class",
     "kill_actor",
     "method",
@@ -52,5 +68,7 @@ __all__ = [
     "running_runtime",
     "set_running_runtime",
     "thread",
+    "traits_of",
+    "wait_for",
     "wait_for_actor",
 ]

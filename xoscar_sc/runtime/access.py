@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
+import anyio
 import msgspec
 
-from xoscar_sc.errors import ActorNotExist, XoscarError
+from xoscar_sc.errors import ActorNotExist, ConnectionLost, PoolDied, XoscarError
 from xoscar_sc.runtime.current import require_runtime, running_runtime
 from xoscar_sc.runtime.names import Found
 from xoscar_sc.runtime.ref import ActorRef
+
+T = TypeVar("T")
 
 
 class CurrentPool(msgspec.Struct, frozen=True):
@@ -51,7 +55,7 @@ async def wait_for_actor(uid: str) -> ActorRef[Any]:
 
 
 def _ref(uid: str, found: Found) -> ActorRef[Any]:
-    return ActorRef(found.address, uid, found.incarnation, capacity=found.capacity)
+    return ActorRef(found.address, uid, found.incarnation, traits=found.traits)
 
 
 async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
@@ -66,10 +70,26 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
         if found is None:
             raise ActorNotExist(f"there is no actor {uid!r} in the tree")
         return found
-    ref: ActorRef[Any] = ActorRef(address, uid)
-    if not await runtime.is_alive(ref.__target__()):
+    try:
+        known: Found | None = await runtime.ask(address, "describe", uid, 0)
+    except (PoolDied, ConnectionLost) as exc:
+        raise ActorNotExist(f"there is no actor {uid!r} at {address}: {exc}") from exc
+    if known is None:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
-    return ref
+    return ActorRef(address, uid, traits=known.traits)
+
+
+async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:
+    """Wait for something, for so many seconds at most; None for as long as it takes.
+
+    Raises:
+        TimeoutError: it took longer. A call is cancelled then, as by any cancellation.
+
+    Source: xoscar, and asyncio.
+    """
+    with anyio.fail_after(timeout):
+        return await awaitable
+    raise AssertionError("fail_after raises what it cuts off")
 
 
 async def has_actor(ref: ActorRef[Any]) -> bool:

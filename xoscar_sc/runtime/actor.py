@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from xoscar_sc.errors import XoscarError
+from xoscar_sc.runtime.methods import dispatches
 
 if TYPE_CHECKING:
     import trio
 
     from xoscar_sc.runtime.cell import Cell
     from xoscar_sc.runtime.ref import ActorRef
+
+
+class Message(NamedTuple):
+    """A message, as ``__on_receive__`` gets it."""
+
+    method: str
+    batch: bool
+    """It holds many calls: ``args`` is a list of their arguments, and one of their keyword arguments."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class StatelessActor:
@@ -27,6 +38,16 @@ class StatelessActor:
 
     async def __pre_destroy__(self) -> None:
         """Called after the last message, unless the actor or its process is killed. An error is the nursery's."""
+
+    @dispatches
+    async def __on_receive__(self, message: Message) -> Any:
+        """Called for each message, in place of its method: overridden, it sees them all, and may do as it likes.
+
+        ``await super().__on_receive__(message)`` calls the method, and gives its value.
+
+        Source: xoscar.
+        """
+        return await self._cell().dispatch(message)
 
     def _cell(self) -> Cell:
         if self.__xsc_cell__ is None:

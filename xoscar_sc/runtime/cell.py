@@ -19,9 +19,9 @@ from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.runtime.intake import Intake
-from xoscar_sc.runtime.mailbox import DEFAULT, Capacity
-from xoscar_sc.runtime.methods import Method
-from xoscar_sc.runtime.work import LocalWork, is_awaitable
+from xoscar_sc.runtime.methods import Method, is_awaitable
+from xoscar_sc.runtime.traits import DEFAULT, Traits
+from xoscar_sc.runtime.work_local import LocalWork
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -44,6 +44,8 @@ class Owner(NamedTuple):
 
     address: str
     nursery: int
+    token: str
+    """What the nursery, and the table of names, know this creation by."""
 
 
 class Cell(Intake):
@@ -56,12 +58,12 @@ class Cell(Intake):
         uid: str,
         incarnation: int,
         owner: Owner | None = None,
-        capacity: Capacity = DEFAULT,
+        traits: Traits = DEFAULT,
     ) -> None:
-        super().__init__(runtime, cls, uid, capacity)
+        super().__init__(runtime, cls, uid, traits)
         self.incarnation = incarnation
         self.owner = owner
-        self.capacity = capacity
+        self.traits = traits
         self.nursery: Any = None
         self.exit_stack = AsyncExitStack()
         self.state = State.CREATING
@@ -79,12 +81,16 @@ class Cell(Intake):
         self._killed = False
         self._scopes: list[Any] = []
         """What a kill cancels."""
+        self._end_chain: tuple[Link, ...] = ()
+        """The calls that wait for the end, if any do."""
         self._asked = runtime.loop.slot()
         """Filled when an end is asked for."""
         self._waiting: list[Slot] = []
         """Of those who wait for the end, and take what the hooks raise."""
         self.gone = runtime.loop.slot()
         """Filled at the very end."""
+        self.watchers: list[Slot] = []
+        """Of those who wait for the end, and want to know what it was: each gets the :class:`Exit`."""
 
     # Who it is
 
@@ -92,7 +98,7 @@ class Cell(Intake):
         """A reference to the actor."""
         from xoscar_sc.runtime.ref import ActorRef
 
-        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls, capacity=self.capacity)
+        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls, traits=self.traits)
 
     def where(self) -> str:
         """The actor, for the note of an exception."""
@@ -121,6 +127,11 @@ class Cell(Intake):
         """Whether it takes no more messages."""
         return self.state is State.ENDING or self.state is State.ENDED
 
+    @property
+    def asked_to_end(self) -> bool:
+        """Whether its end has been asked for; it may still have messages to run."""
+        return self._asked.filled
+
     def tell_failed(self, method: str, exc: BaseException) -> None:
         """A message that nobody waits for raised, or will not run: the first is the actor's failure."""
         if self.ending or (self.abandoned and isinstance(exc, ActorDied)):
@@ -141,22 +152,33 @@ class Cell(Intake):
         """End after the message in hand."""
         self.end()
 
-    def end(self, *, drain: bool = False, cancel: bool = False, kill: bool = False) -> None:
+    def end(
+        self,
+        *,
+        drain: bool = False,
+        cancel: bool = False,
+        kill: bool = False,
+        chain: tuple[Link, ...] = (),
+    ) -> None:
         """Ask for the end.
 
         Args:
             drain: queued messages are run first; else they fail.
             cancel: the running message is cancelled.
             kill: as ``cancel``, and without waiting for anything, or hooks.
+            chain: the calls that wait for the end.
         """
         if self.state is State.ENDED:
             return
+        self._end_chain = self._end_chain or chain
         self._cancelled = self._cancelled or cancel
         if kill:
             self._killed = True
         if not drain:
             self.close(cancel=cancel or kill)
         self._asked.set(None)
+        for work in list(self.mailbox.running):
+            work.end_stream()
         if kill:
             for scope in self._scopes:
                 scope.cancel()
@@ -203,8 +225,8 @@ class Cell(Intake):
         # What is called meanwhile waits for the creation as it would for a message.
         creation = LocalWork(self, "__post_create__", ((), {}), None, chain, None, batch=False)
         self.mailbox.holder = creation
-        links = (*chain, (self.uid, creation.method, creation.token))
-        current_frame.set(Frame(self, self.runtime.loop.task(), links))
+        creation.task = self.runtime.loop.task()
+        current_frame.set(creation)
         try:
             async with self.runtime.loop.open_nursery() as self.nursery:
                 with anyio.CancelScope() as scope:
@@ -287,6 +309,10 @@ class Cell(Intake):
         self._finished_up = True
         if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
             return
+        # What the hook calls waits for it, and so do those who wait for the end.
+        hook = LocalWork(self, "__pre_destroy__", ((), {}), None, self._end_chain, None, batch=False)
+        hook.task = self.runtime.loop.task()
+        current_frame.set(hook)
         try:
             value: Any = self.instance.__pre_destroy__()
             if is_awaitable(value):
@@ -315,8 +341,16 @@ class Cell(Intake):
             slot.set(hook_error)
         # An exception goes to whoever waits for it; only if nobody does, to the nursery.
         unclaimed = self.error or (None if waiting else hook_error)
-        self.runtime.actor_ended(self, Exit(kind, error=error), unclaimed)
-        self.gone.set(None)
+        exit_ = Exit(kind, error=error)
+        self.runtime.actor_ended(self, exit_, unclaimed)
+        for slot in self.watchers:
+            slot.set(exit_)
+        self.check_gone()
+
+    def check_gone(self) -> None:
+        """The pool may end when all who watch the actor have been told of its end."""
+        if self.state is State.ENDED and not self.watchers:
+            self.gone.set(None)
 
 
 def without_cancelled(exc: BaseException, cancelled: type[BaseException]) -> BaseException | None:

@@ -5,16 +5,25 @@ It is called as any actor is, so that what it does has errors, cancellation and 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import anyio
+from msgspec.structs import replace
+
 from xoscar_sc.errors import ActorNotExist
+from xoscar_sc.events import Exit
+from xoscar_sc.protocol import Failure, Link
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Owner
-from xoscar_sc.runtime.current import waiting_chain
-from xoscar_sc.runtime.mailbox import Capacity
+from xoscar_sc.runtime.current import current_frame, waiting_chain
+from xoscar_sc.runtime.deadlock import Chase, Way
+from xoscar_sc.runtime.methods import apart, is_awaitable
 from xoscar_sc.runtime.names import Found
-from xoscar_sc.runtime.work import is_awaitable
+from xoscar_sc.runtime.traits import Traits
+from xoscar_sc.runtime.work import Work
+from xoscar_sc.serialize import record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.runtime import Runtime
@@ -32,15 +41,15 @@ class Control(StatelessActor):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         uid: str,
-        owner: tuple[str, int] | None,
-        capacity: Capacity,
+        owner: tuple[str, int, str],
+        traits: Traits,
     ) -> int:
         """Make an actor in this pool, whose uid has been reserved; its incarnation.
 
         Cancellation: no actor is left.
         """
         runtime = self._runtime
-        cell = runtime.new_cell(cls, uid, None if owner is None else Owner(*owner), capacity)
+        cell = runtime.new_cell(cls, uid, Owner(*owner), traits)
         created = runtime.loop.slot()
         runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:
@@ -54,6 +63,21 @@ class Control(StatelessActor):
             raise error
         return cell.incarnation
 
+    async def unmake_actor(self, uid: str, token: str) -> None:
+        """Leave nothing of a creation: neither the actor, which is killed, nor the reservation of its uid.
+
+        An actor that does not end within ``timeouts.cancel`` seconds keeps its uid until it does.
+        """
+        runtime = self._runtime
+        cell = runtime.made_as(uid, token)
+        if cell is None:
+            await runtime.at_root("release", uid, token)
+            return
+        cell.end(kill=True)
+        with anyio.move_on_after(runtime.timeouts.cancel):
+            with contextlib.suppress(Exception):  # what its end raised: nobody has ever known the actor
+                await cell.wait_ended()
+
     async def end_actor(self, uid: str, incarnation: int, how: str) -> None:
         """End an actor of this pool, and wait until it has ended.
 
@@ -63,10 +87,50 @@ class Control(StatelessActor):
             how: ``"drain"`` runs what is queued first, ``"destroy"`` does not, ``"cancel"`` cancels the message in
                 hand too, and ``"kill"`` leaves out the hooks.
         """
-        cell = self._runtime.cell(uid, incarnation)
-        cell.end(drain=how == "drain", cancel=how == "cancel", kill=how == "kill")
-        if all(waiting != uid for waiting, _, _ in waiting_chain(self._runtime.loop)):
+        runtime = self._runtime
+        cell = runtime.cell(uid, incarnation)
+        chain = waiting_chain(runtime.loop)
+        own = any(waiting == uid for waiting, _, _ in chain)
+        cell.end(
+            drain=how == "drain",
+            cancel=how == "cancel",
+            kill=how == "kill",
+            chain=() if own else chain,
+        )
+        if own:
+            return
+        work = current_frame.get()
+        assert isinstance(work, Work)
+        way = Way(runtime.address, uid, all=True)
+        work.wait_for(way)
+        if chain and how in ("drain", "destroy"):  # the others cancel what runs
+            runtime.deadlocks.ending(work, cell)
+        try:
             await cell.wait_ended()
+        finally:
+            work.waited(way)
+
+    @apart
+    async def watch(self, uid: str, incarnation: int) -> tuple[Exit, Failure | None]:
+        """Wait until an actor has ended; how, with its error apart.
+
+        Raises:
+            ActorNotExist: it had ended, and how is forgotten.
+        """
+        runtime = self._runtime
+        exit_ = await runtime.wait_exit(uid, incarnation)
+        if exit_.error is None:
+            return exit_, None
+        return replace(exit_, error=None), record(exit_.error, where=f"actor {uid!r} {runtime.where()}")
+
+    async def describe(self, uid: str, incarnation: int) -> Found | None:
+        """What a reference has to know of an actor of this pool; None if it takes no messages."""
+        runtime = self._runtime
+        try:
+            cell = runtime.cell(uid, incarnation)
+        except ActorNotExist:
+            return None
+        return None if cell.ending else Found(runtime.address, cell.incarnation, cell.traits)
 
     async def is_alive(self, uid: str, incarnation: int) -> bool:
         """Whether an actor of this pool takes messages."""
@@ -84,19 +148,35 @@ class Control(StatelessActor):
         """Begin to end this pool."""
         self._runtime.stop(cancel=cancel)
 
+    # Calls that wait for each other
+
+    def chase(self, chase: Chase, uid: str, caller: Link, everything: bool) -> None:
+        """See :meth:`Deadlocks.visit`."""
+        self._runtime.deadlocks.visit(chase, uid, caller, everything=everything)
+
+    def deadlocked(self, uid: str, token: int, cycle: list[tuple[str, str]]) -> None:
+        """See :meth:`Deadlocks.found`."""
+        self._runtime.deadlocks.found(uid, token, cycle)
+
+    def check_room(self, uid: str, chain: tuple[Link, ...]) -> None:
+        """See :meth:`Intake.check_room`."""
+        cell = self._runtime.find_cell(uid)
+        if cell is not None:
+            cell.check_room(chain)
+
     # At the root of the tree
 
-    def reserve(self, uid: str, address: str) -> None:
+    def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""
-        self._runtime.names.reserve(uid, address)
+        self._runtime.names.reserve(uid, address, token, makers)
 
-    def bind(self, uid: str, address: str, incarnation: int, capacity: Capacity) -> None:
+    def bind(self, uid: str, token: str, address: str, incarnation: int, traits: Traits) -> None:
         """See :meth:`Names.bind`."""
-        self._runtime.bind_name(uid, Found(address, incarnation, capacity))
+        self._runtime.bind_name(uid, token, Found(address, incarnation, traits))
 
-    def release(self, uid: str, address: str) -> None:
+    def release(self, uid: str, token: str) -> None:
         """See :meth:`Names.release`."""
-        self._runtime.names.release(uid, address)
+        self._runtime.names.release(uid, token)
 
     def release_pool(self, address: str) -> None:
         """See :meth:`Names.release_pool`."""

@@ -14,6 +14,7 @@ from xoscar_sc.protocol import Link
 if TYPE_CHECKING:
     from xoscar_sc.runtime.actor import StatelessActor
     from xoscar_sc.runtime.cell import Cell
+    from xoscar_sc.runtime.deadlock import Way
     from xoscar_sc.runtime.runtime import Runtime
 
 _running: RunVar[Any] = RunVar("xoscar_sc.runtime")
@@ -22,25 +23,47 @@ current_frame: ContextVar[Frame | None] = ContextVar("xoscar_sc.frame", default=
 
 
 class Frame:
-    """What an actor's code runs for: a message, its creation, or nothing in particular."""
+    """What an actor's code runs for: nothing in particular, unless it is a message (:class:`Work`)."""
 
-    __slots__ = ("cell", "chain", "task")
+    __slots__ = ("cell", "task", "ways")
 
-    def __init__(self, cell: Cell, task: object = None, chain: tuple[Link, ...] = ()) -> None:
+    def __init__(self, cell: Cell) -> None:
         self.cell = cell
-        self.task = task
+        self.task: object = None
         """The task that waits for what the code calls; None if none does."""
-        self.chain = chain
-        """The calls that wait for it, outermost first, its own last."""
+        self.ways: list[Way] | None = None
+        """What the code waits for: an entry for each of its open calls."""
+
+    def wait_for(self, way: Way) -> None:
+        """The code has made a call."""
+        if self.ways is None:
+            self.ways = [way]
+        elif not (way.stream and way in self.ways):
+            self.ways.append(way)
+
+    def waited(self, way: Way) -> None:
+        """The call has ended."""
+        assert self.ways is not None
+        self.ways.remove(way)
+
+    def links(self) -> tuple[Link, ...]:
+        """The calls that wait for what the code calls, outermost first, its own last."""
+        return ()
+
+
+def waiting_frame(loop: Loop) -> Frame | None:
+    """What waits for what the running task does now, if anything does."""
+    frame = current_frame.get()
+    # A task of the actor's nursery has the context of the message that started it, but no message waits for it.
+    if frame is None or frame.task is None or not loop.within(frame.task):
+        return None
+    return frame
 
 
 def waiting_chain(loop: Loop) -> tuple[Link, ...]:
     """The calls that wait for what the running task does now, outermost first."""
-    frame = current_frame.get()
-    # A task of the actor's nursery has the context of the message that started it, but no message waits for it.
-    if frame is None or frame.task is None or not loop.within(frame.task):
-        return ()
-    return frame.chain
+    frame = waiting_frame(loop)
+    return () if frame is None else frame.links()
 
 
 def running_runtime() -> Runtime | None:

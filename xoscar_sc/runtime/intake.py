@@ -8,14 +8,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from xoscar_sc.errors import ActorDied, DeadlockError, MailboxFull
-from xoscar_sc.runtime.actor import Actor, StatelessActor
+from xoscar_sc.protocol import Link
+from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
-from xoscar_sc.runtime.mailbox import Capacity, Mailbox
-from xoscar_sc.runtime.methods import Method, methods_of
-from xoscar_sc.runtime.work import Work
+from xoscar_sc.runtime.generators import KINDS, run_generator
+from xoscar_sc.runtime.mailbox import Mailbox
+from xoscar_sc.runtime.methods import Method, is_awaitable, methods_of
+from xoscar_sc.runtime.traits import Traits
+from xoscar_sc.runtime.work import Work, call
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -25,14 +31,14 @@ if TYPE_CHECKING:
 class Intake:
     """What a cell has to do with messages; whether it takes any, the cell says."""
 
-    def __init__(self, runtime: Runtime, cls: type[StatelessActor], uid: str, capacity: Capacity) -> None:
+    def __init__(self, runtime: Runtime, cls: type[StatelessActor], uid: str, traits: Traits) -> None:
         self.runtime = runtime
         self.cls = cls
         self.uid = uid
         self.instance: Any = None
         self.methods: dict[str, Method] = methods_of(cls)
         self.mailbox: Mailbox[Work] = Mailbox(
-            uid, serial=issubclass(cls, Actor), bound=capacity.bound, overflow=capacity.overflow
+            uid, serial=issubclass(cls, Actor), bound=traits.bound, overflow=traits.overflow
         )
         self._senders: deque[Slot] = deque()
         """Of those in this pool who wait for room in the mailbox."""
@@ -58,6 +64,9 @@ class Intake:
             work.executed()
             return
         known = self.methods.get(work.method)
+        if known is not None and known.apart:
+            self.runtime.loop.submit(work)
+            return
         try:
             starts, dropped = self.mailbox.put(work, beside=known is not None and known.beside)
         except DeadlockError as exc:
@@ -65,8 +74,11 @@ class Intake:
             return
         if starts:
             self.runtime.loop.submit(work)
-        elif dropped is not None:
+            return
+        if dropped is not None:
             self._drop(dropped)
+        if work.chain:
+            self.runtime.deadlocks.blocked(work)
 
     def _drop(self, work: Work) -> None:
         """The mailbox is full, and this is the message that does not fit."""
@@ -94,6 +106,23 @@ class Intake:
         if self._senders and not self.mailbox.crowded:
             self._senders.popleft().set(None)
 
+    def check_room(self, chain: tuple[Link, ...]) -> None:
+        """Who waits for room in the mailbox must not be waited for by the message that has the lock.
+
+        Raises:
+            DeadlockError: it is.
+        """
+        holder = self.mailbox.holder
+        for at, (uid, _, token) in enumerate(chain):
+            if holder is not None and uid == self.uid and token == holder.token:
+                cycle = [(uid, method) for uid, method, _ in chain[at:]]
+                way = " -> ".join(f"{uid}.{method}()" for uid, method in cycle)
+                raise DeadlockError(
+                    f"{way} -> a tell to {uid!r} would wait for itself: the mailbox is full, and "
+                    f"{uid!r} handles one message at a time",
+                    cycle=[*cycle, cycle[0]],
+                )
+
     async def wait_room(self) -> None:
         """Wait until the mailbox takes one more message.
 
@@ -116,7 +145,7 @@ class Intake:
         """Let other messages in, and wait for the lock again in the end, whatever happens."""
         frame = current_frame.get()
         work = self.mailbox.holder
-        if frame is None or work is None or frame.task is None or frame.chain[-1][2] != work.token:
+        if work is None or frame is not work:
             yield  # this code does not have the lock
             return
         work.returning = slot = self.runtime.loop.slot()
@@ -125,6 +154,8 @@ class Intake:
             yield
         finally:
             if not self.mailbox.want_back(work):
+                if work.chain:
+                    self.runtime.deadlocks.blocked(work)
                 await self.runtime.loop.run_shielded(slot.wait)
             work.returning = None
 
@@ -148,6 +179,62 @@ class Intake:
             return None
         bound: Callable[..., Any] = getattr(self.instance, name).batch
         return bound
+
+    async def dispatch(self, message: Message) -> Any:
+        """Call the method that a message is for; a generator is given as it is.
+
+        Raises:
+            AttributeError: there is none, or it is private.
+            what the method raises.
+        """
+        name, batch, args, kwargs = message
+        if batch:
+            return await self._run_batch(name, *args)
+        value = call(self._in_place(name), *args, **kwargs)
+        return await value if is_awaitable(value) else value
+
+    def _in_place(self, name: str) -> Callable[..., Any]:
+        """The actor's method, which a thread runs if that is its place."""
+        function = self.function(name)
+        known = self.methods.get(name)
+        if known is None or not known.in_thread:
+            return function
+        return lambda *args, **kwargs: anyio.to_thread.run_sync(partial(function, *args, **kwargs))
+
+    async def _run_batch(
+        self, name: str, args_list: list[tuple[Any, ...]], kwargs_list: list[dict[str, Any]]
+    ) -> list[Any]:
+        batch = self.batch_function(name)
+        if batch is None:
+            return await self._run_each(self._in_place(name), args_list, kwargs_list)
+        values = call(batch, args_list, kwargs_list)
+        if is_awaitable(values):
+            values = await values
+        if values is None:
+            return [None] * len(args_list)
+        if len(values) != len(args_list):
+            raise TypeError(
+                f"the batch version of {name}() gave {len(values)} results for {len(args_list)} calls"
+            )
+        return list(values)
+
+    async def _run_each(
+        self,
+        function: Callable[..., Any],
+        args_list: list[tuple[Any, ...]],
+        kwargs_list: list[dict[str, Any]],
+    ) -> list[Any]:
+        values = []
+        for args, kwargs in zip(args_list, kwargs_list, strict=True):
+            value = call(function, *args, **kwargs)
+            if is_awaitable(value):
+                value = await value
+            if value.__class__ in KINDS:
+                work = current_frame.get()
+                assert isinstance(work, Work)
+                value = (await run_generator(value, work))[1]
+            values.append(value)
+        return values
 
     # Waiting
 

@@ -8,25 +8,11 @@ messages that wait.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from xoscar_sc.errors import DeadlockError
 from xoscar_sc.protocol import Link
-
-Overflow: TypeAlias = Literal["wait", "raise", "drop_oldest", "drop_newest"]
-
-BOUND = 1000
-"""Messages that a mailbox holds, unless it is told otherwise."""
-
-
-class Capacity(NamedTuple):
-    """How many messages wait in a mailbox, and what becomes of one more."""
-
-    bound: int = BOUND
-    overflow: Overflow = "wait"
-
-
-DEFAULT = Capacity()
+from xoscar_sc.runtime.traits import BOUND, Overflow
 
 
 class Message(Protocol):
@@ -77,6 +63,14 @@ class Mailbox(Generic[M]):
     def crowded(self) -> bool:
         """Whether a sender should wait."""
         return len(self.waiting) >= self.bound and self.overflow == "wait"
+
+    def wanted(self, message: M) -> bool:
+        """Whether a message has the lock, and others wait for it."""
+        return self.holder is message and bool(self.waiting or self._returning)
+
+    def wants_back(self, message: M) -> bool:
+        """Whether a message waits for the lock that it has lent."""
+        return message in self._returning
 
     @property
     def empty(self) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import opcode
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from types import CoroutineType
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -15,7 +17,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NO_LOCK = "__xsc_no_lock__"
 _THREAD = "__xsc_thread__"
+_GENERATOR = "__xsc_generator__"
+_IDEMPOTENT = "__xsc_idempotent__"
+_APART = "__xsc_apart__"
+_DISPATCHES = "__xsc_dispatches__"
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
+
+
+def is_awaitable(value: object) -> bool:
+    """Whether a value has to be awaited to get the real one."""
+    return value.__class__ is CoroutineType or hasattr(value.__class__, "__await__")
 
 
 def may_wait(function: Callable[..., Any]) -> bool:
@@ -33,6 +44,14 @@ def may_wait(function: Callable[..., Any]) -> bool:
     return not _WAITS.isdisjoint(code.co_code[::2])
 
 
+class Retry(NamedTuple):
+    """How a call is repeated whose pool has died."""
+
+    retries: int
+    backoff: float
+    """Seconds before the first repetition; twice as many before each further one."""
+
+
 class Method:
     """One method of an actor's class.
 
@@ -42,25 +61,58 @@ class Method:
         one_step: it is a coroutine function, and its coroutines end in their first step.
         beside: it may run beside other messages.
         in_thread: it runs in a thread of its own.
+        apart: it is no message of the actor's, whose end does not wait for it.
+        plain: it is called itself, and not ``__on_receive__``.
         batch: the method's version for many calls, if it has one.
+        streams: a call gives a stream.
+        retry: how often, and how, a call is repeated whose pool has died; None if it is not.
+        low, high: so many positional arguments fit, if there are no others.
     """
 
-    __slots__ = ("at_once", "batch", "beside", "in_thread", "name", "one_step")
+    __slots__ = (
+        "_signature",
+        "apart",
+        "at_once",
+        "batch",
+        "beside",
+        "high",
+        "in_thread",
+        "low",
+        "name",
+        "one_step",
+        "plain",
+        "retry",
+        "streams",
+    )
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Any], *, plain: bool = True, static: bool = False
+    ) -> None:
         self.name = name
+        self.plain = plain
         self.batch: Callable[..., Any] | None = None
         self.beside = getattr(function, _NO_LOCK, False)
         self.in_thread = getattr(function, _THREAD, False)
+        self.apart = getattr(function, _APART, False)
+        self.retry: Retry | None = getattr(function, _IDEMPOTENT, None)
+        at_once = plain and not self.in_thread and inspect.isfunction(function)
         if isinstance(function, Extensible):
             self.batch = function.batch_function
-            self.at_once = False
             function = function.function
-        else:
-            self.at_once = inspect.isfunction(function) and not self.in_thread and not may_wait(function)
-        if inspect.isasyncgenfunction(function):
-            raise TypeError(f"{name}() is an async generator; streamed methods are not supported yet")
+        self.streams = inspect.isasyncgenfunction(function) or getattr(function, _GENERATOR, False)
+        generates = self.streams or inspect.isgeneratorfunction(function)
+        self.at_once = at_once and not generates and not may_wait(function)
         self.one_step = self.at_once and inspect.iscoroutinefunction(function)
+        self._signature = _signature(function, static=static)
+        self.low, self.high = _limits(self._signature)
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise :exc:`TypeError` if the arguments do not fit the method's parameters, as far as these are known."""
+        if self._signature is not None:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as exc:
+                raise TypeError(f"{self.name}(): {exc}") from None
 
 
 def methods_of(cls: type) -> dict[str, Method]:
@@ -73,13 +125,57 @@ def methods_of(cls: type) -> dict[str, Method]:
 
 
 def _public_methods(cls: type) -> Iterator[tuple[str, Method]]:
+    receive = getattr(cls, "__on_receive__", None)
+    plain = receive is None or getattr(receive, _DISPATCHES, False)
     for name in dir(cls):
         if not name.startswith("_"):
             value = inspect.getattr_static(cls, name)
+            static = isinstance(value, staticmethod)
             if isinstance(value, (staticmethod, classmethod)):
                 value = value.__func__
             if callable(value) and not isinstance(value, type):
-                yield name, Method(name, value)
+                yield name, Method(name, value, plain=plain, static=static)
+
+
+def _signature(function: Callable[..., Any], *, static: bool) -> inspect.Signature | None:
+    """The parameters of a call, if they are known."""
+    try:
+        # What wraps a function may take other arguments than the function: its own count.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    if static or not inspect.isfunction(function):
+        return signature if static else None
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        del parameters[0]  # the actor itself
+    return signature.replace(parameters=parameters)
+
+
+def _limits(signature: inspect.Signature | None) -> tuple[float, float]:
+    """How many positional arguments fit where there are no others; none do if a keyword is required."""
+    low, high = 0.0, 0.0
+    for each in [] if signature is None else signature.parameters.values():
+        if each.kind is inspect.Parameter.VAR_POSITIONAL:
+            high = math.inf
+        elif each.kind is inspect.Parameter.KEYWORD_ONLY:
+            low = math.inf if each.default is inspect.Parameter.empty else low
+        elif each.kind is not inspect.Parameter.VAR_KEYWORD:
+            low += each.default is inspect.Parameter.empty
+            high += 1
+    return (0.0, math.inf) if signature is None else (low, high)
+
+
+def apart(function: F) -> F:
+    """Let a method run beside all messages, and be neither waited for nor cancelled when its actor ends."""
+    setattr(function, _APART, True)
+    return function
+
+
+def dispatches(function: F) -> F:
+    """Mark an ``__on_receive__`` that does nothing but call the method."""
+    setattr(function, _DISPATCHES, True)
+    return function
 
 
 class Extensible(Generic[P, R]):
@@ -162,6 +258,49 @@ def no_lock(function: F) -> F:
     return function
 
 
+def generator(function: F) -> F:
+    """Let a sync generator method give a stream, as an async one does: each value that it yields is one of the stream.
+
+    Raises:
+        TypeError: the method is no generator.
+
+    Source: xoscar.
+    """
+    if not (inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)):
+        raise TypeError(f"{function!r} is no generator function")
+    setattr(function, _GENERATOR, True)
+    return function
+
+
+def idempotent(*, retries: int = 3, backoff: float = 0.1) -> Callable[[F], F]:
+    """Let calls of a method be repeated when the actor's pool dies: to run it twice does no harm.
+
+    A call that ends with :exc:`PoolDied` is sent again, to whichever actor has the uid then; for anything else that
+    happens, once is all. Tells and batches are not repeated.
+
+    Args:
+        retries: how often, at most.
+        backoff: seconds to wait before the first repetition; twice as many before each further one.
+
+    Raises:
+        TypeError, ValueError: it cannot be repeated like that.
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        raise TypeError(f"retries= is {retries!r}; it is a number of times")
+    if isinstance(backoff, bool) or not isinstance(backoff, (int, float)):
+        raise TypeError(f"backoff= is {backoff!r}; it is a number of seconds")
+    if retries < 1 or not 0 <= backoff < math.inf:
+        raise ValueError(f"retries= is {retries} and backoff= {backoff}; they are 1 or more, and 0 or more")
+
+    def mark(function: F) -> F:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function.__name__}() is a generator: what it has yielded cannot be taken back")
+        setattr(function, _IDEMPOTENT, Retry(retries, float(backoff)))
+        return function
+
+    return mark
+
+
 def thread(function: F) -> F:
     """Run a sync method in a thread, so that it does not hold up its pool while it blocks.
 
@@ -172,5 +311,7 @@ def thread(function: F) -> F:
     """
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{function.__name__}() is async; thread is for methods that block")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(f"{function.__name__}() is a generator, which cannot run in a thread")
     setattr(function, _THREAD, True)
     return function

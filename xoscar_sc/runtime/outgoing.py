@@ -13,12 +13,17 @@ import anyio
 
 from xoscar_sc.errors import MailboxFull
 from xoscar_sc.events import CancelUnconfirmed
-from xoscar_sc.ipc import Answer, Channel
-from xoscar_sc.loop import disturbed, undisturbed
+from xoscar_sc.ipc import WINDOW, Answer, Channel, Segments
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell
-from xoscar_sc.runtime.current import current_frame, waiting_chain
-from xoscar_sc.runtime.work import Arguments, LocalRest, LocalWork, is_awaitable, run_one_step
+from xoscar_sc.runtime.current import Frame, current_frame, waiting_chain, waiting_frame
+from xoscar_sc.runtime.deadlock import Way
+from xoscar_sc.runtime.generators import KINDS
+from xoscar_sc.runtime.methods import Method, is_awaitable
+from xoscar_sc.runtime.streams import LocalSource, RemoteSource, Source
+from xoscar_sc.runtime.work import Arguments, call, run_one_step
+from xoscar_sc.runtime.work_local import LocalRest, LocalWork
 from xoscar_sc.serialize import dumps, dumps_batch, dumps_call, loads, loads_batch, loads_call, rebuild
 
 if TYPE_CHECKING:
@@ -47,9 +52,13 @@ class Outgoing:
         segments: list[memoryview] = []
         body = dumps_call(args, kwargs, segments)
         left = runtime.loop.seconds_left()
-        chain = waiting_chain(runtime.loop)
+        frame = waiting_frame(runtime.loop)
+        chain = () if frame is None else frame.links()
         call = Call(0, target.uid, target.incarnation, method, body, left, chain)
-        answer, more = await channel.request(call, segments, self._unconfirmed)
+        if frame is None:
+            answer, more = await channel.request(call, segments, self._unconfirmed)
+        else:
+            answer, more = await self._request(frame, address, channel, call, segments)
         if answer.__class__ is Reply:
             return loads(answer.body, more)
         return await self._no_value(answer, method)
@@ -71,12 +80,31 @@ class Outgoing:
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
         body = dumps_batch(calls, segments)
-        chain = waiting_chain(runtime.loop)
+        frame = waiting_frame(runtime.loop)
+        chain = () if frame is None else frame.links()
         call = Call(0, target.uid, target.incarnation, method, body, left, chain, batch=True)
-        answer, more = await channel.request(call, segments, self._unconfirmed)
+        answer, more = await self._request(frame, address, channel, call, segments)
         if isinstance(answer, Reply):
             return loads(answer.body, more)
         return await self._no_value(answer, method)
+
+    async def _request(
+        self,
+        frame: Frame | None,
+        address: str,
+        channel: Channel,
+        call: Call,
+        segments: list[memoryview],
+    ) -> tuple[Answer, Segments]:
+        """Make a call that ``frame`` waits for."""
+        if frame is None:
+            return await channel.request(call, segments, self._unconfirmed)
+        way = Way(address, call.uid)
+        frame.wait_for(way)
+        try:
+            return await channel.request(call, segments, self._unconfirmed)
+        finally:
+            frame.waited(way)
 
     async def _no_value(self, answer: Answer, method: str) -> Any:
         if isinstance(answer, Failed):
@@ -94,6 +122,35 @@ class Outgoing:
     def _unconfirmed(self, call: Call, address: str) -> None:
         seconds = self._runtime.timeouts.cancel
         self._runtime.emit(CancelUnconfirmed(call.uid, call.method, address, seconds))
+
+    # Streams
+
+    async def open_stream(
+        self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Source:
+        """Call a generator method; its values come as its caller reads them."""
+        address = target.address
+        runtime = self._runtime
+        frame = waiting_frame(runtime.loop)
+        chain = () if frame is None else frame.links()
+        left = runtime.loop.seconds_left()
+        if frame is not None:
+            frame.wait_for(Way(address, target.uid, stream=True))
+        if address != runtime.address:
+            channel = runtime.peers.get(address) or await runtime.peers.connect(address)
+            segments: list[memoryview] = []
+            body = dumps_call(args, kwargs, segments)
+            message = Call(0, target.uid, target.incarnation, method, body, left, chain, window=WINDOW)
+            flow = channel.stream(message, segments)
+            return RemoteSource(channel, message, flow, self._unconfirmed, self._deadline_passed)
+        await runtime.loop.breathe()
+        cell = runtime.cell(target.uid, target.incarnation)
+        if target.copy:
+            args, kwargs = loads_call(dumps_call(args, kwargs))
+        work = LocalWork(cell, method, (args, kwargs), None, chain, left, batch=False)
+        flow = work.feed_into_flow(copy=target.copy)
+        cell.accept(work)
+        return LocalSource(work, flow, self._withdraw_here, self._deadline_passed, copy=target.copy)
 
     # Tells
 
@@ -130,11 +187,14 @@ class Outgoing:
         """
         peers, address = self._runtime.peers, target.address
         channel = peers.get(address) or await peers.connect(address)
-        uid, (bound, overflow) = target.uid, target.capacity
+        uid, bound, overflow = target.uid, target.traits.bound, target.traits.overflow
         if channel.windows.take_nowait(uid, bound) or overflow.startswith("drop"):
             return channel
         if overflow == "raise":
             raise MailboxFull(f"the mailbox of {target!r} is full: {bound} messages are on their way to it")
+        chain = waiting_chain(self._runtime.loop)
+        if chain:
+            await self._runtime.ask(address, "check_room", uid, chain)
         await channel.windows.take(uid, bound)
         return await self._admit(target) if channel.closed else channel
 
@@ -154,6 +214,7 @@ class Outgoing:
         if len(mailbox.waiting) >= mailbox.bound:
             if mailbox.overflow == "raise":
                 raise cell.full()
+            cell.check_room(waiting_chain(self._runtime.loop))
             await cell.wait_room()
 
     async def _send_copied(
@@ -176,8 +237,8 @@ class Outgoing:
             return await self._wait_here(
                 LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
             )
-        value = runtime.loop.fresh_context().run(_call, cell, method, args, kwargs)
-        if not known.one_step and is_awaitable(value):
+        value = runtime.loop.fresh_context().run(_call, cell, known, args, kwargs)
+        if not known.one_step and (is_awaitable(value) or value.__class__ in KINDS):
             known.at_once = False
             left = runtime.loop.seconds_left()
             return await self._wait_here(
@@ -189,20 +250,20 @@ class Outgoing:
         loop = self._runtime.loop
         slot = work.slot
         assert slot is not None
-        work.cell.accept(work)
+        frame = waiting_frame(loop)
+        way = Way(self._runtime.address, work.cell.uid)
+        if frame is not None:
+            frame.wait_for(way)
         try:
+            work.cell.accept(work)
             await slot.wait()
         except BaseException as exc:  # cancelled, or interrupted: either way the call must not stay open
-            work.cancel()
-            try:
-                await loop.run_shielded(lambda: self._wait_cancelled(work))
-            finally:
-                if not slot.filled:
-                    here = self._runtime.address
-                    seconds = self._runtime.timeouts.cancel
-                    self._runtime.emit(CancelUnconfirmed(work.cell.uid, work.method, here, seconds))
+            await self._withdraw_here(work)
             if not (isinstance(exc, loop.cancelled) and slot.filled and slot.value[0] is False):
                 raise
+        finally:
+            if frame is not None:
+                frame.waited(way)
         succeeded, value = slot.value
         if succeeded:
             return value
@@ -210,15 +271,25 @@ class Outgoing:
             return await self._deadline_passed(work.method)
         raise value
 
+    async def _withdraw_here(self, work: LocalWork) -> None:
+        """Cancel a call within this pool, and wait until it has ended, for as long as a cancel may take."""
+        work.withdraw()
+        try:
+            await self._runtime.loop.run_shielded(lambda: self._wait_cancelled(work))
+        finally:
+            if work.slot is not None and not work.slot.filled:
+                here = self._runtime.address
+                seconds = self._runtime.timeouts.cancel
+                self._runtime.emit(CancelUnconfirmed(work.cell.uid, work.method, here, seconds))
+
     async def _wait_cancelled(self, work: LocalWork) -> None:
         assert work.slot is not None
         with anyio.move_on_after(self._runtime.timeouts.cancel):
             await work.slot.wait()
 
 
-@disturbed
-def _call(cell: Cell, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _call(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a method that ends in its first step, whether it is a coroutine function or not."""
     current_frame.set(cell.frame)
-    value = cell.function(method)(*args, **kwargs)
-    return run_one_step(value) if cell.methods[method].one_step else value
+    function = getattr(cell.instance, method.name)
+    return run_one_step(function, args, kwargs) if method.one_step else call(function, *args, **kwargs)

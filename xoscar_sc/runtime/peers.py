@@ -167,7 +167,7 @@ class Peers:
     def _lost(self, channel: Channel, error: Exception | None) -> None:
         self._strangers.discard(channel)
         for work in list(channel.serving.values()):
-            work.cancel()
+            work.withdraw()
         if self._runtime.closed:
             return
         hello = channel.peer

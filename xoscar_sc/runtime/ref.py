@@ -6,15 +6,22 @@ The runtime that it works through is found when it is used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import anyio
+
+from xoscar_sc.errors import PoolDied
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
-from xoscar_sc.runtime.mailbox import DEFAULT, Capacity, Overflow
-from xoscar_sc.runtime.methods import methods_of
+from xoscar_sc.runtime.methods import Retry, methods_of
+from xoscar_sc.runtime.monitor import Monitor
+from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.traits import DEFAULT, Overflow, Traits
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.names import Found
     from xoscar_sc.runtime.runtime import Runtime
 
 T = TypeVar("T", covariant=True)
@@ -38,7 +45,7 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "capacity", "cls", "copy", "incarnation", "uid")
+    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "traits", "uid")
 
     def __init__(
         self,
@@ -48,7 +55,7 @@ class Target:
         cls: type[Any] | None = None,
         *,
         copy: bool = False,
-        capacity: Capacity = DEFAULT,
+        traits: Traits = DEFAULT,
     ) -> None:
         if len(uid) > MAX_NAME:
             raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
@@ -60,7 +67,7 @@ class Target:
         """Its class, where that is known."""
         self.copy = copy
         """Arguments and values are copied in the same pool too."""
-        self.capacity = capacity
+        self.traits = traits
         """Of the actor's mailbox."""
         self._runtime: Runtime | None = None
 
@@ -79,21 +86,34 @@ class Target:
 class ActorMethod:
     """A method of an actor, wherever the actor lives. Calling it is the same as :meth:`send`."""
 
-    __slots__ = ("_name", "_target")
+    __slots__ = ("_high", "_low", "_name", "_target")
 
     def __init__(self, target: Target, name: str) -> None:
         self._target = target
         self._name = name
+        known = None if target.cls is None else methods_of(target.cls).get(name)
+        self._low, self._high = (0.0, math.inf) if known is None else (known.low, known.high)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
+        # A coroutine, for all but generator methods; which it is, types cannot tell from a name.
+        if kwargs or not self._low <= len(args) <= self._high:
+            self._check(args, kwargs)
         target = self._target
-        return target.runtime().outgoing.send(target, self._name, args, kwargs)
+        return target.runtime().outgoing.send(target, self._name, args, kwargs)  # type: ignore[return-value]
 
-    def send(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise :exc:`TypeError` if the arguments do not fit the method, as far as it is known here."""
+        cls = self._target.cls
+        known = None if cls is None else methods_of(cls).get(self._name)
+        if known is not None:
+            known.check(args, kwargs)
+
+    def send(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         """Call the method, and wait for its value.
 
         Raises:
             the method's own exception, with a note that says where it was raised.
+            TypeError: the arguments do not fit, where the actor's class is known here; nothing was sent.
             ActorNotExist: no such actor.
             ActorDied, PoolDied: it ended before it answered.
             SerializationError: an argument, or the value, cannot be sent.
@@ -114,11 +134,15 @@ class ActorMethod:
 
         Cancellation: the message was not sent.
         """
+        if kwargs or not self._low <= len(args) <= self._high:
+            self._check(args, kwargs)
         target = self._target
         return target.runtime().outgoing.tell(target, self._name, args, kwargs)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""
+        if kwargs or not self._low <= len(args) <= self._high:
+            self._check(args, kwargs)
         return Delayed(self._target, self._name, args, kwargs)
 
     async def batch(self, /, *delayed: Delayed) -> list[Any]:
@@ -129,6 +153,7 @@ class ActorMethod:
 
         Raises:
             TypeError: one of ``delayed`` was made by something else than this method's :meth:`delay`.
+            ValueError: there is none.
             and what :meth:`send` raises.
 
         Cancellation: as for :meth:`send`.
@@ -142,13 +167,64 @@ class ActorMethod:
                     f"a batch of {name}() of {target!r} cannot hold a call of {each.method}() of {each.target!r}"
                 )
         if not delayed:
-            return []
+            raise ValueError(f"a batch of {name}() of {target!r} has no calls")
         calls = [(each.args, each.kwargs) for each in delayed]
         values: list[Any] = await target.runtime().outgoing.batch(target, name, calls)
         return values
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._target!r}>"
+
+
+class StreamMethod(ActorMethod):
+    """A generator method. Calling it gives a :class:`ResultStream`, and calls nothing yet."""
+
+    __slots__ = ()
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
+        self._check(args, kwargs)
+        return ResultStream(self._target, self._name, args, kwargs)
+
+
+class IdempotentMethod(ActorMethod):
+    """A method whose calls are repeated when the actor's pool dies."""
+
+    __slots__ = ("_retry",)
+
+    def __init__(self, target: Target, name: str, retry: Retry) -> None:
+        super().__init__(target, name)
+        self._retry = retry
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
+        self._check(args, kwargs)
+        return self._repeat(args, kwargs)  # type: ignore[return-value]
+
+    async def _repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        target = self._target
+        seconds = self._retry.backoff
+        for left in range(self._retry.retries, -1, -1):
+            try:
+                return await target.runtime().outgoing.send(target, self._name, args, kwargs)
+            except PoolDied:
+                if not left:
+                    raise
+            # Whoever has the uid by then; as long as nobody has, the pool is asked again, which has died.
+            await anyio.sleep(seconds)
+            seconds *= 2
+            found: Found | None = await target.runtime().at_root("find", target.uid, False)
+            if found is not None:
+                uid, copy = target.uid, target.copy
+                target = Target(found.address, uid, found.incarnation, copy=copy, traits=found.traits)
+        raise AssertionError
+
+
+def _method(target: Target, name: str) -> ActorMethod:
+    if name in target.traits.streams:
+        return StreamMethod(target, name)
+    for method, retries, backoff in target.traits.retries:
+        if method == name:
+            return IdempotentMethod(target, name, Retry(retries, backoff))
+    return ActorMethod(target, name)
 
 
 def _same(one: Target, other: Target) -> bool:
@@ -171,9 +247,9 @@ class ActorRef(Generic[T]):
         cls: type[StatelessActor] | None = None,
         *,
         copy: bool = False,
-        capacity: Capacity = DEFAULT,
+        traits: Traits = DEFAULT,
     ) -> None:
-        self._target = Target(address, uid, incarnation, cls, copy=copy, capacity=capacity)
+        self._target = Target(address, uid, incarnation, cls, copy=copy, traits=traits)
 
     def options(self, *, copy: bool) -> ActorRef[T]:
         """The same reference with other options.
@@ -184,7 +260,7 @@ class ActorRef(Generic[T]):
         """
         target = self._target
         return ActorRef(
-            target.address, target.uid, target.incarnation, target.cls, copy=copy, capacity=target.capacity
+            target.address, target.uid, target.incarnation, target.cls, copy=copy, traits=target.traits
         )
 
     @property
@@ -209,7 +285,7 @@ class ActorRef(Generic[T]):
         if cls is not None and name not in methods_of(cls) and not hasattr(cls, "__getattr__"):
             raise AttributeError(f"{cls.__name__} has no public method {name!r}")
         # Kept, so that the next access is a plain one. The method knows the target, not this reference: no cycle.
-        method = self.__dict__[name] = ActorMethod(self._target, name)
+        method = self.__dict__[name] = _method(self._target, name)
         return method
 
     async def destroy(self) -> None:
@@ -233,6 +309,15 @@ class ActorRef(Generic[T]):
         """
         await self._target.runtime().end_actor(self._target, "kill")
 
+    def monitor(self) -> Monitor:
+        """Watch the actor: ``async with ref.monitor() as exits``.
+
+        ``exits`` is a receive channel (``await exits.receive()``, ``async for``), which gives exactly one
+        :class:`Exit`, when the actor has ended, however that comes to be; at once, if it has ended already. Of an actor
+        that ended long ago, and of one whose pool cannot be asked, it is a failure that says so. Any number may watch.
+        """
+        return Monitor(self._target)
+
     async def is_alive(self) -> bool:
         """Whether the actor exists and takes messages."""
         return await self._target.runtime().is_alive(self._target)
@@ -247,7 +332,7 @@ class ActorRef(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         target = self._target
-        return _restore, (target.address, target.uid, target.incarnation, target.copy, *target.capacity)
+        return _restore, (target.address, target.uid, target.incarnation, target.copy, *target.traits)
 
     def __repr__(self) -> str:
         return repr(self._target)
@@ -257,6 +342,6 @@ class ActorRef(Generic[T]):
 
 
 def _restore(
-    address: str, uid: str, incarnation: int, copy: bool, bound: int, overflow: Overflow
+    address: str, uid: str, incarnation: int, copy: bool, *traits: *tuple[int, Overflow, Any, Any]
 ) -> ActorRef[Any]:
-    return ActorRef(address, uid, incarnation, copy=copy, capacity=Capacity(bound, overflow))
+    return ActorRef(address, uid, incarnation, copy=copy, traits=Traits(*traits))

@@ -10,29 +10,41 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from xoscar_sc.errors import ActorNotExist, ConnectionLost, LaunchError, PoolDied, XoscarError
-from xoscar_sc.events import ActorExited, Event, Exit, MessageDropped
+from xoscar_sc.errors import (
+    ActorAlreadyExist,
+    ActorNotExist,
+    ConnectionLost,
+    LaunchError,
+    PoolDied,
+    XoscarError,
+)
+from xoscar_sc.events import ActorExited, Event, Exit
 from xoscar_sc.ipc import Channel, Segments
 from xoscar_sc.launch import Launcher, ProcessExit
 from xoscar_sc.loop import Loop, Slot
-from xoscar_sc.protocol import VERSION, AnyMessage, Call, Cancel, Failure, Hello, Notice, Tell
+from xoscar_sc.protocol import VERSION, AnyMessage, Call, Cancel, Demand, Failure, Hello, Notice, Tell
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
-from xoscar_sc.runtime.mailbox import Capacity
+from xoscar_sc.runtime.deadlock import Deadlocks
+from xoscar_sc.runtime.drops import Drops
 from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.ref import Target
-from xoscar_sc.runtime.work import RemoteWork, post_failure
+from xoscar_sc.runtime.traits import Traits
+from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
 T = TypeVar("T")
+
+_REMEMBERED = 1024
+"""Ends of actors that a pool remembers."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -49,6 +61,8 @@ class Place(msgspec.Struct, frozen=True):
     """The address of the root."""
     parent: str = ""
     """The address of the pool that started this one; empty at the root."""
+    above: tuple[str, ...] = ()
+    """The addresses of the pools above, the root first."""
     nursery: int = 0
     """Which of the parent's nurseries this pool belongs to."""
     labels: tuple[str, ...] = ()
@@ -68,8 +82,11 @@ class Listening(Protocol):
     def unreachable(self, address: str) -> None:
         """The connection to a pool was lost, and its process has not ended."""
 
-    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None) -> None:
-        """An actor of this nursery's ended; ``unclaimed`` is an exception that nobody has waited for."""
+    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
+        """An actor of this nursery's ended; ``unclaimed`` is an exception that nobody has waited for.
+
+        ``token`` says by which creation it had come to be.
+        """
 
     def interrupted(self, exc: BaseException) -> None:
         """Something in this process wants it to end."""
@@ -89,6 +106,8 @@ class Runtime:
         self.peers = Peers(self)
         self.outgoing = Outgoing(self)
         self.control = Control(self)
+        self.deadlocks = Deadlocks(self)
+        self.drops = Drops(loop, self.emit)
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
@@ -98,10 +117,13 @@ class Runtime:
         self.cancelling = False
         """What this pool does when it is to end is cancelled."""
         self.closed = False
-        self._serials = itertools.count(1)
+        self.serial = itertools.count(1).__next__
+        """A number that no other call has given."""
         self._cells: dict[str, Cell] = {}
         self._leaving: set[Cell] = set()
         """Actors that have ended, and whose nurseries do not know it yet."""
+        self._exits: dict[tuple[str, int], Exit] = {}
+        """How actors ended, by uid and incarnation; the last few."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
 
@@ -131,15 +153,11 @@ class Runtime:
         """What this pool says first on a connection."""
         return Hello(VERSION, self.place.tree, self.address, self.place.name, os.getpid())
 
-    def serial(self) -> int:
-        """A number that no other call has given."""
-        return next(self._serials)
-
     # Messages
 
     def receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
         """Act on what a peer asks for."""
-        if isinstance(message, (Call, Tell)):
+        if type(message) is Call or type(message) is Tell:
             cell = self._cells.get(message.uid)
             if cell is None or cell.incarnation != message.incarnation != 0:
                 self._refuse(channel, message)
@@ -148,7 +166,11 @@ class Runtime:
         elif isinstance(message, Cancel):
             work = channel.serving.get(message.id)
             if work is not None:
-                work.cancel()
+                work.withdraw()
+        elif isinstance(message, Demand):
+            work = channel.serving.get(message.id)
+            if work is not None and work.feed is not None:
+                work.feed.demand(message.count)
         elif isinstance(message, Notice):
             self._noticed(message, segments)
 
@@ -170,12 +192,23 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, capacity: Capacity) -> Cell:
+    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, traits: Traits) -> Cell:
         """A place for an actor that is about to be made."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
-        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner, capacity)
+        if uid in self._cells:  # it has not ended in time, and its creator has gone on
+            raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
+        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner, traits)
         return cell
+
+    def made_as(self, uid: str, token: str) -> Cell | None:
+        """The actor of this pool that has come to be by this creation, unless it has ended."""
+        cell = self._cells.get(uid)
+        return None if cell is None or cell.owner is None or cell.owner.token != token else cell
+
+    def find_cell(self, uid: str) -> Cell | None:
+        """The actor of this pool, if there is one."""
+        return self._cells.get(uid)
 
     def cell(self, uid: str, incarnation: int) -> Cell:
         """The actor of this pool.
@@ -210,15 +243,39 @@ class Runtime:
             del self._cells[cell.uid]
         self._leaving.add(cell)
         self.peers.forget(cell.uid)
-        if not self.stopping.filled:
+        if cell.owner is not None and not self.stopping.filled:
             try:
-                await self.at_root("release", cell.uid, self.address)
+                await self.at_root("release", cell.uid, cell.owner.token)
             except (ConnectionLost, PoolDied):  # then the tree has ended, and the table with it
                 pass
+
+    async def wait_exit(self, uid: str, incarnation: int) -> Exit:
+        """Wait until an actor of this pool has ended; how.
+
+        Raises:
+            ActorNotExist: it had ended, and how is forgotten.
+        """
+        here = [*self._cells.values(), *self._leaving]
+        cell = next((each for each in here if each.uid == uid and incarnation in (0, each.incarnation)), None)
+        if cell is None:
+            for known in reversed(self._exits):
+                if known[0] == uid and incarnation in (0, known[1]):
+                    return self._exits[known]
+            raise self._not_here(uid, incarnation)
+        slot = self.loop.slot()
+        cell.watchers.append(slot)
+        try:
+            return cast("Exit", await slot.wait())
+        finally:
+            cell.watchers.remove(slot)
+            cell.check_gone()
 
     def actor_ended(self, cell: Cell, exit_: Exit, unclaimed: BaseException | None) -> None:
         """An actor of this pool has ended: tell its nursery."""
         self._leaving.discard(cell)
+        self._exits[cell.uid, cell.incarnation] = exit_
+        if len(self._exits) > _REMEMBERED:
+            del self._exits[next(iter(self._exits))]
         if cell.owner is not None:
             self._tell_owner(cell.owner, ActorExited(cell.uid, self.place.name, exit_), unclaimed)
 
@@ -226,7 +283,7 @@ class Runtime:
         if owner.address == self.address:
             nursery = self.nurseries.get(owner.nursery)
             if nursery is not None:
-                nursery.actor_ended(event, unclaimed)
+                nursery.actor_ended(event, unclaimed, owner.token)
             return
         channel = self.peers.get(owner.address)
         if channel is None:
@@ -235,7 +292,7 @@ class Runtime:
         where = f"actor {event.uid!r} {self.where()}"
         failure = None if error is None else record(error, where=where)
         event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=None))
-        channel.post(Notice(owner.nursery, dumps((event, failure, unclaimed is not None))))
+        channel.post(Notice(owner.nursery, dumps((event, failure, unclaimed is not None, owner.token))))
 
     # Names
 
@@ -246,9 +303,9 @@ class Runtime:
             return await value if hasattr(value, "__await__") else value
         return await self.ask(self.place.root, method, *args)
 
-    def bind_name(self, uid: str, found: Found) -> None:
+    def bind_name(self, uid: str, token: str, found: Found) -> None:
         """An actor is ready: those who wait for it hear of it."""
-        self.names.bind(uid, found)
+        self.names.bind(uid, token, found)
         for slot in self._name_waiters.pop(uid, ()):
             slot.set(None)
 
@@ -275,25 +332,25 @@ class Runtime:
             nursery.happened(event)
         channel = None if self.is_root else self.peers.get(self.place.parent)
         if channel is not None:
-            channel.post(Notice(self.place.nursery, dumps((event, None, False))))
+            channel.post(Notice(self.place.nursery, dumps((event, None, False, ""))))
 
     def dropped(self, uid: str, method: str, reason: str) -> None:
         """A message that nobody waits for will not be executed."""
-        self.emit(MessageDropped(uid, method, reason))
+        self.drops.add(uid, method, reason)
 
     def _noticed(self, message: Notice, segments: Segments) -> None:
-        event, failure, unclaimed = self._read_notice(message, segments)
+        event, failure, unclaimed, token = self._read_notice(message, segments)
         nursery = self.nurseries.get(message.nursery)
         if isinstance(event, ActorExited):
             error = None if failure is None else rebuild(failure)
             event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=error))
             if nursery is not None:
-                nursery.actor_ended(event, error if unclaimed else None)
+                nursery.actor_ended(event, error if unclaimed else None, token)
         else:
             self.emit(event)
 
-    def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool]:
-        value: tuple[Event, Failure | None, bool] = loads(message.body, segments)  # type: ignore[assignment]
+    def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool, str]:
+        value: tuple[Event, Failure | None, bool, str] = loads(message.body, segments)  # type: ignore[assignment]
         return value
 
     # Processes
@@ -350,6 +407,7 @@ class Runtime:
             await cell.gone.wait()
         for cell in list(self._leaving):  # what they ended with has still to be told
             await cell.gone.wait()
+        self.drops.close()
 
 
 def _age(cell: Cell) -> int:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
-from xoscar_sc.errors import ActorDied, FrameTooLarge, SerializationError
-from xoscar_sc.ipc import Channel, Segments
+from xoscar_sc.errors import ActorDied, SerializationError
 from xoscar_sc.loop import Scope, Slot, disturbed
-from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Link, Tell
+from xoscar_sc.protocol import Link
+from xoscar_sc.runtime.actor import Message
 from xoscar_sc.runtime.current import Frame, current_frame
-from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
+from xoscar_sc.runtime.generators import KINDS, Feed, Left, run_generator
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
@@ -29,12 +29,7 @@ Chain: TypeAlias = tuple[Link, ...]
 
 
 # How far a work has come. Plain numbers: they are looked at several times for each message.
-_QUEUED, _RUNNING, _ANSWERED = range(3)
-
-
-def is_awaitable(value: object) -> bool:
-    """Whether a value has to be awaited to get the real one."""
-    return value.__class__ is CoroutineType or hasattr(value.__class__, "__await__")
+QUEUED, RUNNING, ANSWERED = range(3)
 
 
 @disturbed
@@ -44,8 +39,11 @@ def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 
 @disturbed
-def run_one_step(coroutine: Any) -> Any:
-    """The value of a coroutine that certainly does not wait."""
+def run_one_step(
+    function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The value of a coroutine function that certainly does not wait."""
+    coroutine = function(*args, **kwargs)
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -53,22 +51,44 @@ def run_one_step(coroutine: Any) -> Any:
     raise AssertionError(f"{coroutine!r} waits, which its byte code does not tell")
 
 
-class Work:
+class Work(Frame):
     """See the top of this file. Invariant: ``cell.finished`` is called once for each work that was started."""
 
-    __slots__ = ("batch", "cell", "chain", "deadline", "method", "returning", "scope", "stage", "token")
+    __slots__ = (
+        "batch",
+        "chain",
+        "deadline",
+        "feed",
+        "method",
+        "returning",
+        "scope",
+        "stage",
+        "token",
+        "unwanted",
+    )
 
     def __init__(self, cell: Cell, method: str, chain: Chain, timeout: float | None, batch: bool) -> None:
         self.cell = cell
+        self.task = None
+        self.ways = None
         self.method = method
         self.chain = chain
         self.batch = batch
         self.deadline = None if timeout is None else cell.runtime.loop.now() + timeout
         self.token = cell.runtime.serial()
         self.scope: Scope | None = None
-        self.stage = _QUEUED
+        self.stage = QUEUED
         self.returning: Slot | None = None
         """Filled when it has the lock again that it has lent."""
+        self.feed: Feed | None = None
+        """Where the values of its stream go, if its caller reads one."""
+        self.unwanted = False
+        """Its caller has left its stream."""
+
+    def links(self) -> Chain:
+        # A function that runs in the pool is a link of nobody's: it hands on the chain it was called with.
+        uid = self.cell.uid
+        return (*self.chain, (uid, self.method, self.token)) if uid else self.chain
 
     # What the two kinds differ in
 
@@ -102,43 +122,46 @@ class Work:
     def start(self, scope: Scope) -> Coroutine[Any, Any, None] | None:
         """Begin, as a turn of the loop."""
         cell = self.cell
-        if self.stage is not _QUEUED:
+        if self.stage is not QUEUED:
             cell.finished(self)
             return None
-        self.stage = _RUNNING
+        self.stage = RUNNING
         if self.deadline is not None:
             if self.deadline <= cell.runtime.loop.now():
-                self.stage = _ANSWERED
+                self.stage = ANSWERED
                 self.answer_cancelled()
                 cell.finished(self)
                 return None
             scope.deadline = self.deadline
         self.scope = scope
-        # A function that runs in the pool is a link of nobody's: it hands on the chain it was called with.
-        links = (*self.chain, (cell.uid, self.method, self.token)) if cell.uid else self.chain
-        current_frame.set(Frame(cell, cell.runtime.loop.task(), links))
+        self.task = cell.runtime.loop.task()
+        current_frame.set(self)
         known = cell.methods.get(self.method)
-        rest = False
         try:
-            function, arguments = self.prepare()
+            if known is None or self.batch or not known.plain:
+                known = None
+                function, (args, kwargs) = self.prepare()
+            else:
+                function, (args, kwargs) = getattr(cell.instance, self.method), self.arguments()
         except (SerializationError, AttributeError) as exc:
             self.not_executed(exc)
             cell.finished(self)
             return None
         try:
-            if known is not None and known.in_thread and not self.batch:
-                value = anyio.to_thread.run_sync(partial(function, *arguments[0], **arguments[1]))
+            if known is None:
+                value = call(function, *args, **kwargs)
+            elif known.one_step:
+                value = run_one_step(function, args, kwargs)
+            elif known.in_thread:
+                value = anyio.to_thread.run_sync(partial(function, *args, **kwargs))
             else:
-                value = call(function, *arguments[0], **arguments[1])
-            if known is not None and known.one_step and not self.batch:
-                value = run_one_step(value)
-            else:
-                rest = is_awaitable(value)
+                value = call(function, *args, **kwargs)
+            kind = value.__class__
+            if kind is CoroutineType or kind in KINDS or hasattr(kind, "__await__"):
+                return self._finish(value)
         except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
             self._raised(exc)
         else:
-            if rest:
-                return self._finish(value)
             self._returned(value)
         cell.finished(self)
         return None
@@ -150,14 +173,32 @@ class Work:
             AttributeError: there is no such method.
             SerializationError: the arguments cannot be decoded here.
         """
+        cell = self.cell
         if self.batch:
-            return self._run_batch, ((self.batch_arguments(),), {})
-        return self.cell.function(self.method), self.arguments()
+            calls = self.batch_arguments()
+            args: tuple[Any, ...] = [args for args, _ in calls], [kwargs for _, kwargs in calls]
+            kwargs: dict[str, Any] = {}
+        else:
+            args, kwargs = self.arguments()
+        message = Message(self.method, self.batch, args, kwargs)
+        known = cell.methods.get(self.method)
+        if known is not None and not known.plain:
+            return cell.instance.__on_receive__, ((message,), {})
+        if self.batch:
+            return cell.dispatch, ((message,), {})
+        return cell.function(self.method), (args, kwargs)
 
     async def _finish(self, rest: Any) -> None:
         cancelled = self.cell.runtime.loop.cancelled
+        valued = True
         try:
-            value = await rest
+            value = rest if rest.__class__ in KINDS else await rest
+            if value.__class__ in KINDS:
+                if self.cell.asked_to_end:
+                    self.end_stream()
+                valued, value = await run_generator(value, self)
+        except Left:
+            self._left()
         except cancelled as exc:
             self._cancelled(exc)
         except BaseExceptionGroup as exc:
@@ -169,36 +210,17 @@ class Work:
         except BaseException as exc:  # as above
             self._raised(exc)
         else:
-            self._returned(value)
+            self._returned(value, valued=valued)
         self.cell.finished(self)
-
-    async def _run_batch(self, calls: list[Arguments]) -> list[Any]:
-        cell = self.cell
-        batch = cell.batch_function(self.method)
-        if batch is not None:
-            values = batch([args for args, _ in calls], [kwargs for _, kwargs in calls])
-            if is_awaitable(values):
-                values = await values
-            if values is None:
-                return [None] * len(calls)
-            if len(values) != len(calls):
-                raise TypeError(
-                    f"the batch version of {self.method}() gave {len(values)} results for {len(calls)} calls"
-                )
-            return list(values)
-        function = cell.function(self.method)
-        results = []
-        for args, kwargs in calls:
-            value = call(function, *args, **kwargs)
-            results.append(await value if is_awaitable(value) else value)
-        return results
 
     # Answering
 
-    def _returned(self, value: object) -> None:
-        if self.stage is _ANSWERED:
+    def _returned(self, value: object, *, valued: bool = True) -> None:
+        if self.stage is ANSWERED:
             return
-        self.stage = _ANSWERED
+        self.stage = ANSWERED
+        if self.feed is not None:
+            value = (valued, value)
         try:
             self.answer_value(value)
         except SerializationError as exc:
@@ -206,9 +228,9 @@ class Work:
 
     def not_executed(self, exc: Exception) -> None:
         """The message makes no sense here, or has no place: its sender hears of it, and the actor goes on."""
-        if self.stage is _ANSWERED:
+        if self.stage is ANSWERED:
             return
-        self.stage = _ANSWERED
+        self.stage = ANSWERED
         if self.awaited:
             self.answer_error(exc)
         else:
@@ -217,172 +239,92 @@ class Work:
     def _raised(self, exc: BaseException) -> None:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             # The process ends, and that is what the caller will hear.
-            self.stage = _ANSWERED
+            self.stage = ANSWERED
             self.cell.runtime.exit_with(exc)
-        elif self.stage is not _ANSWERED:
-            self.stage = _ANSWERED
+        elif self.stage is not ANSWERED:
+            self.stage = ANSWERED
             self.answer_error(exc)
 
     def _cancelled(self, exc: BaseException) -> None:
-        if self.stage is _ANSWERED:
+        if self.stage is ANSWERED:
             return
-        self.stage = _ANSWERED
+        self.stage = ANSWERED
         if self.cell.ending or self.cell.abandoned:
             self.answer_error(self.cell.died(maybe_executed=True))
         elif self.scope is not None and self.scope.cancel_called:
             self.answer_cancelled()
         else:
             self.answer_error(
-                ActorDied(f"{self.method}() was cancelled from inside: {exc!r}", uid=self.cell.uid)
+                ActorDied(
+                    f"{self.method}() was cancelled from inside: {exc!r}",
+                    uid=self.cell.uid,
+                    maybe_executed=True,
+                )
             )
+
+    def _left(self) -> None:
+        """Its generator was closed before its end."""
+        if self.stage is ANSWERED:
+            return
+        self.stage = ANSWERED
+        if self.unwanted:
+            self.answer_cancelled()
+        else:
+            self.answer_error(self.cell.died(maybe_executed=True))
 
     @property
     def answered(self) -> bool:
         """It has been answered, refused or cancelled."""
-        return self.stage is _ANSWERED
+        return self.stage is ANSWERED
 
     def executed(self) -> None:
         """It has run, or never will: its sender may send another."""
 
     # Being cancelled
 
+    def withdraw(self) -> None:
+        """Its caller no longer wants it: it never runs, or is cancelled.
+
+        A generator that waits for its reader is closed, and may wait for something while it is.
+        """
+        if self.unwanted:
+            return  # it is being closed, and has its time for that
+        feed = self.feed
+        if feed is not None and feed.waiting and self.scope is not None:
+            self.unwanted = True
+            runtime = self.cell.runtime
+            self.scope.deadline = min(self.scope.deadline, runtime.loop.now() + runtime.timeouts.cancel)
+            feed.leave()
+        else:
+            self.cancel()
+
+    def end_stream(self) -> None:
+        """Its actor is to end: its generator is closed at its next ``yield``."""
+        if self.feed is not None:
+            self.feed.leave()
+
     def cancel(self) -> None:
-        """Its caller no longer wants it: it never runs, or is cancelled."""
-        if self.stage is _QUEUED and not self.awaited:
+        """It never runs, or is cancelled."""
+        if self.stage is QUEUED and not self.awaited:
             self.refuse(self.cell.died(maybe_executed=False))
-        elif self.stage is _QUEUED:
-            self.stage = _ANSWERED
+        elif self.stage is QUEUED:
+            self.stage = ANSWERED
             self.answer_cancelled()
-        elif self.stage is _RUNNING and self.scope is not None:
+        elif self.stage is RUNNING and self.scope is not None:
             self.scope.cancel()
+
+    def break_off(self, exc: Exception) -> None:
+        """Its caller gets ``exc`` now; if it runs, it is cancelled."""
+        if self.stage is RUNNING:
+            self.stage = ANSWERED
+            self.answer_error(exc)
+            if self.scope is not None:
+                self.scope.cancel()
+        else:
+            self.refuse(exc)
 
     def refuse(self, exc: BaseException) -> None:
         """It never runs, because of ``exc``."""
-        if self.stage is _QUEUED:
-            self.stage = _ANSWERED
+        if self.stage is QUEUED:
+            self.stage = ANSWERED
             self.answer_error(exc)
-
-
-class RemoteWork(Work):
-    """A message from another process."""
-
-    __slots__ = ("body", "channel", "id", "segments")
-
-    def __init__(self, cell: Cell, message: Call | Tell, segments: Segments, channel: Channel) -> None:
-        self.body = message.body
-        self.segments = segments
-        self.channel = channel
-        if isinstance(message, Call):
-            self.id: int | None = message.id
-            channel.serving[message.id] = self
-            super().__init__(cell, message.method, message.chain, message.timeout, message.batch)
-        else:
-            self.id = None
-            super().__init__(cell, message.method, (), None, message.batch)
-
-    @property
-    def awaited(self) -> bool:
-        return self.id is not None
-
-    def arguments(self) -> Arguments:
-        return loads_call(self.body, self.segments)
-
-    def batch_arguments(self) -> list[Arguments]:
-        return loads_batch(self.body, self.segments)
-
-    def answer_value(self, value: object) -> None:
-        if self.id is not None:
-            segments: list[memoryview] = []
-            body = dumps(value, segments)
-            del self.channel.serving[self.id]
-            self.channel.reply(self.id, body, segments)
-
-    def answer_error(self, exc: BaseException) -> None:
-        if self.id is None:
-            self.cell.tell_failed(self.method, exc)
-        else:
-            del self.channel.serving[self.id]
-            post_failure(self.channel, self.id, exc, self.cell.where())
-
-    def executed(self) -> None:
-        if self.id is None:
-            # At the end nothing is gathered: nobody would give it back.
-            bound = 1 if self.cell.ending else self.cell.mailbox.bound
-            self.channel.executed(self.cell.uid, bound)
-
-    def answer_cancelled(self) -> None:
-        if self.id is not None:
-            del self.channel.serving[self.id]
-            self.channel.post(Cancelled(self.id))
-
-
-def post_failure(channel: Channel, call: int, exc: BaseException, where: str) -> None:
-    """Answer a call with an exception, in short if it is too large to be sent."""
-    failure = record(exc, where=where)
-    try:
-        channel.post(Failed(call, failure))
-    except FrameTooLarge:
-        text = f"{failure.text[:2000]} ... (shortened: the exception is too large to be sent)"
-        channel.post(Failed(call, Failure(failure.type_name, text, traceback=failure.traceback[-20000:])))
-
-
-class LocalWork(Work):
-    """A message from a task of this process; nothing is copied."""
-
-    __slots__ = ("_calls", "slot")
-
-    def __init__(
-        self,
-        cell: Cell,
-        method: str,
-        calls: Any,
-        slot: Slot | None,
-        chain: Chain,
-        timeout: float | None,
-        batch: bool,
-    ) -> None:
-        super().__init__(cell, method, chain, timeout, batch)
-        self._calls = calls
-        self.slot = slot
-
-    @property
-    def awaited(self) -> bool:
-        return self.slot is not None
-
-    def arguments(self) -> Arguments:
-        return self._calls  # type: ignore[no-any-return]
-
-    def batch_arguments(self) -> list[Arguments]:
-        return self._calls  # type: ignore[no-any-return]
-
-    def answer_value(self, value: object) -> None:
-        if self.slot is not None:
-            self.slot.set((True, value))
-
-    def answer_error(self, exc: BaseException) -> None:
-        if self.slot is None:
-            self.cell.tell_failed(self.method, exc)
-        else:
-            self.slot.set((False, exc))
-
-    def answer_cancelled(self) -> None:
-        if self.slot is not None:
-            self.slot.set((None, None))
-
-    def _raised(self, exc: BaseException) -> None:
-        super()._raised(exc)
-        if self.slot is not None and isinstance(exc, (SystemExit, KeyboardInterrupt)):
-            self.slot.set((False, exc))
-
-
-class LocalRest(LocalWork):
-    """What is left to do of a message whose method has been called already, and gave an awaitable."""
-
-    __slots__ = ()
-
-    def prepare(self) -> tuple[Callable[..., Any], Arguments]:
-        return _given, ((self._calls,), {})
-
-
-def _given(value: Any) -> Any:
-    return value

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import anyio
 
-from xoscar_sc.errors import ActorNotExist, XoscarError
-from xoscar_sc.events import ActorCreated, ActorExited, Event, PoolExited
+from xoscar_sc.errors import XoscarError
+from xoscar_sc.events import ActorExited, Event, PoolExited
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.runtime import BOUND, ActorRef, Capacity, Overflow, Runtime, is_actor_class
-from xoscar_sc.strategy import AddressSpecified, Strategy
+from xoscar_sc.runtime import ActorGroup, ActorRef, Overflow, Route, Runtime
+from xoscar_sc.strategy import Strategy
+from xoscar_sc.supervise.actors import Actors, one_strategy, wanted_actor
+from xoscar_sc.supervise.groups import create_group
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.outcome import is_consequence
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.pools import Pools
-from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_capacity, check_name
+from xoscar_sc.supervise.seats import Seat
+from xoscar_sc.supervise.spec import PoolSpec, check_callable
 from xoscar_sc.supervise.tasks import PoolTask, Task
 
 T = TypeVar("T")
-
-_LATER = ("restart", "backoff", "significant", "snapshot", "on_restart")
-"""Keywords of create_actor that are the package's and no actor's, and have no effect yet."""
 
 
 class PoolNursery:
@@ -61,9 +60,7 @@ class PoolNursery:
         self.tasks: set[Task[Any]] = set()
         self.closed = False
         self._pools = Pools(self, on_demand=on_demand, env=env, loglevel=loglevel)
-        self._actors: dict[str, ActorRef[Any]] = {}
-        self._creating: dict[str, list[tuple[ActorExited, BaseException | None]]] = {}
-        """Actors that are being made, and what has been heard of their end already."""
+        self._actors = Actors(self)
         self._listeners: weakref.WeakSet[EventStream] = weakref.WeakSet()
 
     # What is there
@@ -76,7 +73,7 @@ class PoolNursery:
     @property
     def actors(self) -> Mapping[str, ActorRef[Any]]:
         """The actors that this nursery has created and that have not ended, by uid, oldest first."""
-        return MappingProxyType(self._actors)
+        return MappingProxyType(self._actors.by_uid)
 
     def events(self) -> EventStream:
         """What happens from now on, as an async iterator that ends with the nursery."""
@@ -113,17 +110,22 @@ class PoolNursery:
     @undisturbed
     async def start(self, spec: PoolSpec) -> Pool:
         """Start one more pool; see :meth:`start_pool`."""
-        self._check_open()
+        self.check_open()
         return await self._pools.start(spec)
 
-    def _check_open(self) -> None:
+    async def start_all(self, specs: Sequence[PoolSpec]) -> None:
+        """Start the pools that the nursery opens with; see :meth:`Pools.start_all`."""
+        await self._pools.start_all(specs)
+
+    def check_open(self) -> None:
+        """Nothing is started any more when the block has been left."""
         if self.closed:
             raise XoscarError(f"the nursery {self.name!r} has been left")
 
-    async def _where(self, pool: Pool | str | None, strategy: Strategy | None = None) -> str:
-        """The address of the pool that is to be used."""
-        self._check_open()
-        return await self._pools.choose(strategy) if pool is None else self._pools.named(pool).address
+    async def _sit(self, pool: Pool | str | None, strategy: Strategy | None = None) -> Seat:
+        """A seat in the pool that is to be used; see :meth:`Pools.sit`."""
+        self.check_open()
+        return await self._pools.sit(pool, strategy)
 
     # Actors
 
@@ -167,38 +169,37 @@ class PoolNursery:
 
         Cancellation: no actor is left.
         """
-        actual, args, kwargs = _unwrap(cls, args, kwargs)
-        _check_actor(actual, uid, kwargs)
-        capacity = Capacity(BOUND if mailbox is None else mailbox, overflow)
-        check_capacity(capacity)
-        strategy = _one_strategy(pool, strategy, allocate_strategy, address)
-        where = await self._where(pool, strategy)
-        runtime = self.runtime
-        uid = uid or f"{actual.__name__}-{runtime.place.pool_id}-{runtime.serial()}"
-        self._pools.load(where, 1)
-        try:
-            await runtime.at_root("reserve", uid, where)
-            early = self._creating[uid] = []
-            try:
-                owner = (runtime.address, self.id)
-                incarnation = await runtime.ask(
-                    where, "create_actor", actual, args, kwargs, uid, owner, capacity
-                )
-                await runtime.at_root("bind", uid, where, incarnation, capacity)
-            except BaseException:
-                await runtime.loop.run_shielded(partial(runtime.at_root, "release", uid, where))
-                raise
-            finally:
-                del self._creating[uid]
-        except BaseException:
-            self._pools.load(where, -1)
-            raise
-        ref: ActorRef[T] = ActorRef(where, uid, incarnation, actual, capacity=capacity)
-        self._actors[uid] = ref
-        self.happened(ActorCreated(uid, self._pools.name_of(where)))
-        for event, unclaimed in early:
-            self.actor_ended(event, unclaimed)
-        return ref
+        wanted = wanted_actor(cls, args, kwargs, uid, mailbox, overflow)
+        strategy = one_strategy(pool, strategy, allocate_strategy, address)
+        return await self._actors.create(wanted, await self._sit(pool, strategy))
+
+    @undisturbed
+    async def create_group(
+        self,
+        cls: type[T],
+        /,
+        *args: Any,
+        size: int,
+        route: Route = "round_robin",
+        uid: str | None = None,
+        **options: Any,
+    ) -> ActorGroup[T]:
+        """Create many actors of one class, side by side, and wait until all are ready.
+
+        Args:
+            cls: their class; each gets the same ``args``, and what else :meth:`create_actor` takes.
+            size: how many.
+            route: who gets a message: ``"round_robin"``, ``"least_busy"``, ``"hash"`` or ``"broadcast"``; see
+                :class:`ActorGroup`.
+            uid: their names are this with ``-0``, ``-1`` and so on behind it.
+            options: for :meth:`create_actor`.
+
+        Raises:
+            what :meth:`create_actor` raises; none of them is left then.
+
+        Cancellation: none of them is left.
+        """
+        return await create_group(self, cls, args, size=size, route=route, uid=uid, options=options)
 
     # Functions
 
@@ -214,12 +215,11 @@ class PoolNursery:
         Cancellation: the function is cancelled at its next checkpoint, and waited for, as a method is.
         """
         check_callable(fn)
-        where = await self._where(pool)
-        self._pools.load(where, 1)
+        seat = await self._sit(pool)
         try:
-            return await self.runtime.ask(where, "run", fn, args, {})
+            return await self.runtime.ask(seat.address, "run", fn, args, {})
         finally:
-            self._pools.load(where, -1)
+            seat.leave()
 
     @undisturbed
     async def run_in_pool(
@@ -253,7 +253,7 @@ class PoolNursery:
         An exception of the function is the nursery's failure.
         """
         check_callable(fn)
-        self._check_open()
+        self.check_open()
         if pool is not None:
             self._pools.named(pool)
         self._begin(Task(self, partial(self.run, fn, *args, pool=pool)))
@@ -278,46 +278,35 @@ class PoolNursery:
     def pool_ended(self, pool: Pool, failure: BaseException | None) -> None:
         """A pool's process has ended; ``failure`` if nobody had asked it to."""
         self._pools.remove(pool)
-        for uid in [uid for uid, ref in self._actors.items() if ref.address == pool.address]:
-            del self._actors[uid]
-        self.runtime.loop.spawn(self._release_names, pool.address)
+        self._actors.pool_ended(pool.seats)
+        self.runtime.loop.spawn(self._release_names, pool)
         assert pool.exit is not None
         self.happened(PoolExited(pool.name, pool.pid, pool.exit))
         if failure is not None:
             self.fail(failure)
 
-    async def _release_names(self, address: str) -> None:
+    async def _release_names(self, pool: Pool) -> None:
         try:
-            await self.runtime.at_root("release_pool", address)
+            await self.runtime.at_root("release_pool", pool.address)
         except XoscarError:  # then the root is ending, and its table with it
             pass
+        finally:
+            pool.names_released()
 
     def happened(self, event: Event) -> None:
         """See :class:`Listening`."""
         for stream in list(self._listeners):
             stream.put(event)
 
-    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None) -> None:
+    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
         """See :class:`Listening`."""
-        if event.uid in self._creating:
-            self._creating[event.uid].append((event, unclaimed))
-            return
-        ref = self._actors.pop(event.uid, None)
-        if ref is not None:
-            self._pools.load(ref.address, -1)
-        self.happened(event)
-        if event.exit.kind == "failed":
-            self.failed_actors.add(event.uid)
-        if unclaimed is not None:
-            self.fail(unclaimed)
+        self._actors.ended(event, unclaimed, token)
 
     def unreachable(self, address: str) -> None:
         """See :class:`Listening`."""
         for pool in self._pools:
             if pool.address == address and pool.exit is None:
-                asked = pool.asked
-                pool.kill()
-                pool.asked = asked
+                pool.give_up()
 
     def interrupted(self, exc: BaseException) -> None:
         """See :class:`Listening`."""
@@ -329,13 +318,7 @@ class PoolNursery:
         """End everything in order: functions have returned, mailboxes are empty, newest first."""
         while self.tasks:
             await next(iter(self.tasks)).ended.wait()
-        for ref in reversed(list(self._actors.values())):
-            try:
-                await self.runtime.end_actor(ref.__target__(), "drain")
-            except ActorNotExist:  # it has ended by itself
-                pass
-            except Exception as exc:  # a hook's; it is raised when everything has ended
-                self.failures.append(exc)
+        await self._actors.drain()
         while len(self._pools):
             for pool in reversed(self._pools):
                 await pool.stop()
@@ -352,27 +335,12 @@ class PoolNursery:
             async with anyio.create_task_group() as group:
                 for pool in reversed(self._pools):
                     group.start_soon(partial(pool.end, cancel=True, grace=self.shutdown))
-                group.start_soon(self._cancel_actors_here)
+                group.start_soon(self._actors.cancel_here)
             for task in list(self.tasks):
                 await task.ended.wait()
             # Another may have been started by a task. None of those that have ended needs its watcher to say so.
             if all(pool.exit is not None for pool in self._pools):
                 return
-
-    async def _cancel_actors_here(self) -> None:
-        """End those of this process; those of the pools end with their pools."""
-        here = [ref for ref in self._actors.values() if ref.address == self.runtime.address]
-        for ref in reversed(here):
-            with anyio.move_on_after(self.shutdown) as scope:
-                try:
-                    await self.runtime.end_actor(ref.__target__(), "cancel")
-                except ActorNotExist:
-                    pass
-                except Exception as exc:  # as above
-                    self.failures.append(exc)
-            if scope.cancelled_caught:
-                with contextlib.suppress(ActorNotExist):
-                    await self.runtime.end_actor(ref.__target__(), "kill")
 
     def kill(self) -> None:
         """The last resort: kill every pool, now."""
@@ -383,37 +351,3 @@ class PoolNursery:
         """There will be no more events."""
         for stream in list(self._listeners):
             stream.end()
-
-
-def _unwrap(
-    cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[type[Any], tuple[Any, ...], dict[str, Any]]:
-    """The class and the arguments behind ``functools.partial``."""
-    while isinstance(cls, partial):
-        cls, args, kwargs = cls.func, (*cls.args, *args), {**cls.keywords, **kwargs}
-        if is_actor_class(cls):
-            break
-    return cls, args, kwargs
-
-
-def _check_actor(cls: object, uid: object, kwargs: dict[str, Any]) -> None:
-    if not is_actor_class(cls):
-        raise TypeError(f"{cls!r} is no actor class: derive it from Actor or StatelessActor")
-    if uid is not None:
-        check_name(uid, "uid")
-    for name in _LATER:
-        if name in kwargs:
-            raise TypeError(f"{name}= is not supported yet")
-
-
-def _one_strategy(
-    pool: object, strategy: Strategy | None, allocate_strategy: Strategy | None, address: str | None
-) -> Strategy | None:
-    given = [each for each in (pool, strategy, allocate_strategy, address) if each is not None]
-    if len(given) > 1:
-        raise TypeError(
-            "only one of pool=, strategy=, allocate_strategy= and address= says where an actor goes"
-        )
-    if address is not None:
-        return AddressSpecified(address)
-    return strategy or allocate_strategy

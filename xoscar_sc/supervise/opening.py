@@ -88,7 +88,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         runtime.nurseries[nursery.id] = nursery
         nursery.cancel_scope.__enter__()
         try:
-            await _start_all(nursery, self._specs)
+            await nursery.start_all(self._specs)
         except BaseException as exc:
             final = await self._leave(exc)
             if final is None or final is exc:
@@ -130,6 +130,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         finally:
             await loop.run_shielded(nursery.wait_settled)
             nursery.kill()
+            runtime.drops.flush()
             del runtime.nurseries[nursery.id]
             nursery.end_listening()
             await loop.run_shielded(partial(release, runtime))
@@ -140,18 +141,6 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
             loop.cancelled,
             filters_groups=loop.filters_groups,
         )
-
-
-async def _start_all(nursery: PoolNursery, specs: Sequence[PoolSpec]) -> None:
-    """Start the pools that a nursery opens with, at the same time."""
-    if not specs:
-        return
-    try:
-        async with anyio.create_task_group() as group:
-            for spec in specs:
-                group.start_soon(nursery.start, spec)
-    except BaseExceptionGroup as exc:
-        raise exc.exceptions[0] from None
 
 
 def _leave_scope(scope: anyio.CancelScope, exc: BaseException | None) -> BaseException | None:

@@ -12,6 +12,7 @@ from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.launch import ProcessExit
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import ActorRef, died
+from xoscar_sc.supervise.seats import Seats
 from xoscar_sc.supervise.spec import check_callable, check_seconds
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Pool:
         labels: what strategies look for.
         cpus: the CPUs it may run on; None for all that its parent may.
         gpus: the cards it is bound to.
+        load: actors, those that are being made included, and functions that are running.
     """
 
     def __init__(self, nursery: PoolNursery, started: Started, spec: PoolSpec) -> None:
@@ -45,12 +47,24 @@ class Pool:
         self.labels = place.labels
         self.cpus = None if spec.cpus is None else tuple(spec.cpus)
         self.gpus: tuple[str, ...] = ()
-        self.load = 0
-        """Actors, and functions that are running."""
+        self.seats = Seats(place.name, place.address)
+        """Who is in it, or is about to be."""
         self.asked = False
         """Somebody wants it to end: its end is no error."""
+        self._killed = False
         self.exit: Exit | None = None
         """How it ended; None while it runs."""
+        self._names_released = anyio.Event()
+
+    @property
+    def load(self) -> int:
+        """Actors, those that are being made included, and functions that are running."""
+        return len(self.seats)
+
+    @property
+    def usable(self) -> bool:
+        """Whether an actor may be placed here: it runs, and nobody wants it to end."""
+        return not (self.asked or self._killed or self._channel.closed or self.exit is not None)
 
     @undisturbed
     async def run(self, fn: Callable[..., Any], /, *args: Any) -> Any:
@@ -65,11 +79,11 @@ class Pool:
         """
         check_callable(fn)
         runtime = self._nursery.runtime
-        self.load += 1
+        seat = self.seats.take()
         try:
             return await runtime.ask(self.address, "run", fn, args, {})
         finally:
-            self.load -= 1
+            seat.leave()
 
     async def create_actor(
         self, cls: type[T], /, *args: Any, uid: str | None = None, **kwargs: Any
@@ -107,16 +121,26 @@ class Pool:
     def kill(self) -> None:
         """Kill this pool's process, and the processes that it has started, at once."""
         self.asked = True
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Kill it because it is of no use any more; unless somebody has asked for its end, that is an error."""
+        self._killed = True
         self._process.kill()
 
     async def wait(self) -> Exit:
-        """Wait until the process has ended, and say how.
+        """Wait until the process has ended, and say how. The uids of its actors are free then.
 
         Cancellation: leaves everything as it is.
         """
         self._ended(await self._process.wait())
         assert self.exit is not None
+        await self._names_released.wait()
         return self.exit
+
+    def names_released(self) -> None:
+        """The uids of its actors are free."""
+        self._names_released.set()
 
     async def watch(self) -> None:
         """Wait for the end, so that somebody does."""
@@ -127,6 +151,7 @@ class Pool:
         if self.exit is not None:
             return
         self.exit = exit_of(found)
+        self.seats.close()
         self._channel.drain()
         reason = died(found, self.name, self.pid)
         self._channel.fail(reason)

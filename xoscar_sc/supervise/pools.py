@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from xoscar_sc.errors import PoolNotExist, XoscarError
+import anyio
+
+from xoscar_sc.errors import PoolNotExist
 from xoscar_sc.events import PoolStarted
 from xoscar_sc.strategy import LeastLoaded, PoolView, Request, Strategy
 from xoscar_sc.supervise.pool import Pool
+from xoscar_sc.supervise.seats import Seat, Seats
 from xoscar_sc.supervise.spec import PoolSpec
 from xoscar_sc.supervise.start import start_pool
 
@@ -44,7 +48,7 @@ class Pools:
         """The names of those that are being started."""
         self._waiting: list[Slot] = []
         """Of those who wait for one that is being started."""
-        self._main_load = 0
+        self._main = Seats(self._runtime.place.name, self._runtime.address)
         self._numbers = itertools.count(1)
         self._requests = itertools.count()
         self._random = random.Random()
@@ -75,7 +79,7 @@ class Pools:
                 started.channel.close()
                 started.process.kill()
                 await self._runtime.loop.run_shielded(started.process.wait)
-                raise XoscarError(f"the nursery {self._nursery.name!r} has been left")
+                self._nursery.check_open()
             pool = self.by_name[name] = Pool(self._nursery, started, spec)
             self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
             self._runtime.loop.spawn(pool.watch)
@@ -85,6 +89,28 @@ class Pools:
             for slot in waiting:
                 slot.set(None)
         return pool
+
+    async def start_all(self, specs: Sequence[PoolSpec]) -> None:
+        """Start several at the same time. Their names and their order are those of ``specs``, whichever is ready first.
+
+        Raises:
+            LaunchError, RuntimeDirError: of the first that could not be started; the others are not waited for.
+        """
+        if not specs:
+            return
+        given = {spec.name for spec in specs}
+        fresh = (name for n in self._numbers if (name := f"pool-{n}") not in given)
+        named = [spec if spec.name is not None else replace(spec, name=next(fresh)) for spec in specs]
+        try:
+            async with anyio.create_task_group() as group:
+                for spec in named:
+                    group.start_soon(self.start, spec)
+        except BaseExceptionGroup as exc:
+            raise exc.exceptions[0] from None
+        for spec in named:
+            assert spec.name is not None
+            if spec.name in self.by_name:  # it may have ended since
+                self.by_name[spec.name] = self.by_name.pop(spec.name)
 
     async def wait_settled(self) -> None:
         """Wait until none is being started any more."""
@@ -114,39 +140,57 @@ class Pools:
             )
         return found
 
-    async def choose(self, strategy: Strategy | None) -> str:
-        """The address of the pool that is to be used next; it is started if that is due."""
+    async def sit(self, pool: Pool | str | None, strategy: Strategy | None = None) -> Seat:
+        """A seat in this pool, or in one that the strategy chooses; it is started if that is due.
+
+        Between the choice and the seat no other task runs: whoever is next sees it taken.
+
+        Raises:
+            PoolNotExist: it is not one of these.
+            what the strategy raises; nothing has been taken then.
+            TypeError: the strategy has chosen what is no pool of these.
+            LaunchError: a pool could not be started.
+
+        Cancellation: no seat is taken.
+        """
+        if pool is not None:
+            return self.named(pool).seats.take()
         if strategy is None and self._on_demand:
             await self._have_one()
-        views = [PoolView(each.name, each.address, each.labels, each.load) for each in self.by_name.values()]
+        return self._choose(strategy or LeastLoaded())
+
+    def _choose(self, strategy: Strategy) -> Seat:
+        mark: object = getattr(strategy, "mark", None)
+        if mark is not None and not isinstance(mark, str):
+            raise TypeError(f"the mark of {strategy!r} is {mark!r}; it is a text")
         place = self._runtime.place
-        main = PoolView(place.name, place.address, place.labels, self._main_load, main=True)
+        offered = [(_view(self._main, place.labels, main=True), self._main)]
+        offered += [(_view(pool.seats, pool.labels), pool.seats) for pool in self if pool.usable]
         request = Request(next(self._requests), self._random.random())
-        return (strategy or LeastLoaded()).choose([main, *views], request).address
+        chosen: object = strategy.choose([view for view, _ in offered], request)
+        for view, seats in offered:
+            if view is chosen or (isinstance(chosen, PoolView) and view == chosen):
+                return seats.take(mark)
+        raise TypeError(
+            f"{strategy!r} has chosen {chosen!r}, which is none of the pools that it was given by the nursery"
+            f" {self._nursery.name!r}"
+        )
 
     async def _have_one(self) -> None:
         """See that there is a pool: start one if all are busy and a CPU is left, or wait for one that is coming."""
         while True:
-            busy = all(each.load for each in self.by_name.values())
-            if busy and len(self.by_name) + len(self._coming) < len(os.sched_getaffinity(0)):
+            self._nursery.check_open()
+            usable = [each for each in self if each.usable]
+            busy = all(each.load for each in usable)
+            if busy and len(usable) + len(self._coming) < len(os.sched_getaffinity(0)):
                 await self.start(PoolSpec())
                 return
-            if self.by_name:
+            if usable:
                 return
             slot = self._runtime.loop.slot()
             self._waiting.append(slot)
             await slot.wait()
 
-    def name_of(self, address: str) -> str:
-        """The name of the pool at an address."""
-        names = (pool.name for pool in self.by_name.values() if pool.address == address)
-        return next(names, self._runtime.place.name)
 
-    def load(self, address: str, change: int) -> None:
-        """So many more actors and functions are in the pool at ``address``."""
-        for pool in self.by_name.values():
-            if pool.address == address:
-                pool.load += change
-                return
-        if address == self._runtime.address:
-            self._main_load += change
+def _view(seats: Seats, labels: tuple[str, ...], *, main: bool = False) -> PoolView:
+    return PoolView(seats.pool, seats.address, labels, len(seats), main, seats.marks)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from xoscar_sc.runtime import Capacity, Overflow
+from xoscar_sc.runtime import Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,8 @@ def check_seconds(seconds: object, what: str) -> None:
         raise ValueError(f"{what}= is {seconds!r}; it is 0 or more")
 
 
-def check_capacity(capacity: Capacity) -> None:
+def check_mailbox(bound: object, overflow: object) -> None:
     """A mailbox holds at least one message."""
-    bound, overflow = capacity
     if isinstance(bound, bool) or not isinstance(bound, int):
         raise TypeError(f"mailbox= is {bound!r}; it is a number of messages")
     if bound < 1:

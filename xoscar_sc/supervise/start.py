@@ -57,6 +57,7 @@ async def start_pool(
         secrets.token_hex(4),
         root=here.root or here.address,
         parent=here.address,
+        above=(*here.above, here.address),
         nursery=nursery,
         labels=spec.labels,
     )

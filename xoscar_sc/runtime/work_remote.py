@@ -1,0 +1,110 @@
+"""A message from another process: its arguments and its answer are bytes on a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xoscar_sc.errors import FrameTooLarge
+from xoscar_sc.ipc import Channel, Segments
+from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Item, Reply, Tell
+from xoscar_sc.runtime.generators import Feed
+from xoscar_sc.runtime.work import QUEUED, Arguments, Work
+from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
+
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.cell import Cell
+
+
+class RemoteWork(Work):
+    """A message from another process."""
+
+    __slots__ = ("body", "channel", "id", "segments")
+
+    def __init__(self, cell: Cell, message: Call | Tell, segments: Segments, channel: Channel) -> None:
+        # What Work.__init__ does, which would be a call more for each message.
+        runtime = cell.runtime
+        self.cell = cell
+        self.task = None
+        self.ways = None
+        self.method = message.method
+        self.batch = message.batch
+        self.token = runtime.serial()
+        self.scope = None
+        self.stage = QUEUED
+        self.returning = None
+        self.feed = None
+        self.unwanted = False
+        self.body = message.body
+        self.segments = segments
+        self.channel = channel
+        if type(message) is Call:
+            self.chain = message.chain
+            self.deadline = None if message.timeout is None else runtime.loop.now() + message.timeout
+            self.id: int | None = message.id
+            channel.serving[message.id] = self
+            if message.window:
+                self.feed = Feed(message.window, self._send_item, channel)
+        else:
+            self.chain = ()
+            self.deadline = None
+            self.id = None
+
+    @property
+    def awaited(self) -> bool:
+        return self.id is not None
+
+    def arguments(self) -> Arguments:
+        return loads_call(self.body, self.segments)
+
+    def batch_arguments(self) -> list[Arguments]:
+        return loads_batch(self.body, self.segments)
+
+    def _send_item(self, value: object) -> None:
+        segments: list[memoryview] = []
+        assert self.id is not None
+        self.channel.post(Item(self.id, dumps(value, segments)), segments, self._key())
+
+    def _key(self) -> str | None:
+        """What keeps the values of a stream, and its end, in order."""
+        return None if self.feed is None else f"stream {self.id}"
+
+    def answer_value(self, value: object) -> None:
+        call = self.id
+        if call is not None:
+            segments: list[memoryview] = []
+            body = dumps(value, segments)
+            channel = self.channel
+            del channel.serving[call]
+            if self.feed is None:
+                channel.reply(call, body, segments)
+            else:
+                channel.post(Reply(call, body), segments, self._key())
+
+    def answer_error(self, exc: BaseException) -> None:
+        if self.id is None:
+            self.cell.tell_failed(self.method, exc)
+        else:
+            del self.channel.serving[self.id]
+            post_failure(self.channel, self.id, exc, self.cell.where(), self._key())
+
+    def executed(self) -> None:
+        if self.id is None:
+            # At the end nothing is gathered: nobody would give it back.
+            bound = 1 if self.cell.ending else self.cell.mailbox.bound
+            self.channel.executed(self.cell.uid, bound)
+
+    def answer_cancelled(self) -> None:
+        if self.id is not None:
+            del self.channel.serving[self.id]
+            self.channel.post(Cancelled(self.id), key=self._key())
+
+
+def post_failure(channel: Channel, call: int, exc: BaseException, where: str, key: str | None = None) -> None:
+    """Answer a call with an exception, in short if it is too large to be sent."""
+    failure = record(exc, where=where)
+    try:
+        channel.post(Failed(call, failure), key=key)
+    except FrameTooLarge:
+        text = f"{failure.text[:2000]} ... (shortened: the exception is too large to be sent)"
+        short = Failure(failure.type_name, text, traceback=failure.traceback[-20000:])
+        channel.post(Failed(call, short), key=key)
