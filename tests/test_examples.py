@@ -30,6 +30,24 @@ SAYS = {
         "115797848077099 is prime",
         "1099726899285419 is not prime",
     ],
+    "ping_pong": ["it starts with 11", *["ping, pong"] * 3, "it ends with 3 times"],
+    "fan_out": [
+        "first:  [100, 101, 102, 103, 104]",
+        "second: [100, 101, 102, 103, 104]",
+        "who reads only now has the last: [104]",
+    ],
+    "discovery": [
+        "a database: None",
+        "now there is one: database",
+        "the shop is open",
+        "tea: 5",
+    ],
+    "many_streams": [
+        "quick 1: 4950",
+        "quick 2: 19900",
+        "quick 3: 44850",
+        "slow: has not been read; it begins with 0",
+    ],
     "streams": [
         "the first is 20.0",
         "another process shows [20.0, 20.5, 21.0, 21.5]",

@@ -23,6 +23,7 @@
     ├── SerializationError       a value cannot be encoded, or cannot be decoded
     │   └── MsgTypeError         ... because it is not of the declared type
     ├── ContextCancelled         the other side of a dialogue cancelled it
+    ├── Lagged                   a subscriber was too slow, and missed messages
     ├── RuntimeDirError          the directory for sockets cannot be used
     └── RemoteError              an exception that could not be rebuilt here
 
@@ -44,6 +45,7 @@ __all__ = [
     "DeadlockError",
     "DeviceUnavailable",
     "FrameTooLarge",
+    "Lagged",
     "LaunchError",
     "MailboxFull",
     "MsgTypeError",
@@ -223,6 +225,21 @@ class ContextCancelled(XoscarError):
     def __init__(self, text: str, *, canceller: str = "") -> None:
         super().__init__(text)
         self.canceller = canceller
+
+
+class Lagged(XoscarError):
+    """A subscriber of a stream was too slow.
+
+    Args:
+        missed: messages that it has not got.
+    """
+
+    def __init__(self, missed: int) -> None:
+        super().__init__(f"{missed} messages were dropped, since this subscriber was too slow")
+        self.missed = missed
+
+    def __reduce__(self) -> tuple[type[Lagged], tuple[int]]:
+        return Lagged, (self.missed,)
 
 
 class RuntimeDirError(XoscarError):

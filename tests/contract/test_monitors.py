@@ -341,7 +341,7 @@ async def test_what_is_remembered_of_ended_actors_is_bounded(pools: int) -> None
 
 
 def count_exits() -> int:
-    return len(require_runtime()._exits)
+    return len(require_runtime().exits)
 
 
 # wait_for

@@ -15,6 +15,7 @@ from xoscar_sc.protocol import (
     Cancelled,
     Credit,
     Demand,
+    End,
     Failed,
     Failure,
     Hello,
@@ -22,6 +23,7 @@ from xoscar_sc.protocol import (
     Message,
     Notice,
     Reply,
+    Started,
     Tell,
     decode,
     encode,
@@ -42,10 +44,10 @@ NESTED = Failure(
 GOLDEN: list[tuple[Message, str]] = [
     (Hello(1, "t", "unix:///a", "p", 7), "960001a174a9756e69783a2f2f2f61a17007"),
     (
-        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True, window=4),
-        "9a0101a17502a16dc40162cb3ff80000000000009193a161a16203c304",
+        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True, window=4, dialogue=True),
+        "9b0101a17502a16dc40162cb3ff80000000000009193a161a16203c304c3",
     ),
-    (Call(1, "u", 0, "m", b""), "9a0101a17500a16dc400c090c200"),
+    (Call(1, "u", 0, "m", b""), "9b0101a17500a16dc400c090c200c2"),
     (Tell("u", 2, "m", b"b", batch=True), "9602a17502a16dc40162c3"),
     (Reply(1, b"b"), "930301c40162"),
     (
@@ -59,8 +61,10 @@ GOLDEN: list[tuple[Message, str]] = [
     (Cancel(1), "920601"),
     (Notice(1, b"b"), "930701c40162"),
     (Credit("u", 3), "9308a17503"),
-    (Item(1, b"b"), "930901c40162"),
-    (Demand(1, 3), "930a0103"),
+    (Item(1, b"b", mine=True), "940901c40162c3"),
+    (Demand(1, 3, mine=False), "940a0103c2"),
+    (Started(1, b"b", b"t"), "940b01c40162c40174"),
+    (End(1, mine=True, reads=False), "940c01c3c2"),
 ]
 
 

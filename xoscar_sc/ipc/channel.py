@@ -17,6 +17,7 @@ import anyio
 from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.flow import Flow
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
+from xoscar_sc.ipc.talk import Talk
 from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import (
@@ -30,12 +31,14 @@ from xoscar_sc.protocol import (
     Credit,
     Decoder,
     Demand,
+    End,
     Failed,
     Hello,
     Item,
     Notice,
     Reply,
     Segment,
+    Started,
     State,
     Tell,
     decode,
@@ -55,7 +58,7 @@ _PLENTY = 32 * 1024
 _STEP = 16
 """Reads on end before others get the loop."""
 
-_WithBody = (Call, Tell, Reply, Item, Notice)
+_WithBody = (Call, Tell, Reply, Item, Started, Notice)
 
 Answer: TypeAlias = Reply | Failed | Cancelled
 Segments: TypeAlias = Sequence[Segment]
@@ -84,7 +87,7 @@ class Channel:
         grace: float,
     ) -> None:
         sock.setblocking(False)
-        self._loop = loop
+        self.loop = self._loop = loop
         self._slot = loop.slot
         self._sock = sock
         self._fd = sock.fileno()
@@ -226,6 +229,19 @@ class Channel:
         self._open(message, segments, flow)
         return flow
 
+    def talk(self, message: Call, segments: Sequence[memoryview], talk: Talk) -> None:
+        """Send a call that opens a dialogue. Whoever leaves it before its end has to :meth:`withdraw` it.
+
+        Raises:
+            what :meth:`fail` was given: the channel was lost.
+        """
+        self._open(message, segments, talk)
+
+    def cancel(self, message: Call) -> None:
+        """Ask the peer to cancel a call, whose answer is still waited for."""
+        if message.id in self._calls and not self.closed:
+            self._outbox.put(encode(Cancel(message.id)), (), message.uid, now=True)
+
     def abandon(self, message: Call) -> None:
         """Ask the peer to cancel a call, whose answer nobody waits for."""
         if self._calls.pop(message.id, None) is not None:
@@ -303,10 +319,8 @@ class Channel:
             slot = self._calls.pop(message.id, None)
             if slot is not None:
                 slot.set((message, segments))
-        elif isinstance(message, Item):
-            flow = self._calls.get(message.id)
-            if isinstance(flow, Flow):
-                flow.put((message.body, segments))
+        elif isinstance(message, (Item, Demand, Started, End)):
+            self._hear(message, segments)
         elif isinstance(message, Credit):
             self.windows.give(message.uid, message.count)
         elif isinstance(message, Hello):
@@ -315,6 +329,17 @@ class Channel:
             self._greet(message)
         else:
             self._receive(self, message, segments)
+
+    def _hear(self, message: Item | Demand | Started | End, segments: Segments) -> None:
+        """What comes for a call between its beginning and its answer."""
+        if not isinstance(message, Started) and message.mine:
+            self._receive(self, message, segments)
+            return
+        slot = self._calls.get(message.id)
+        if isinstance(slot, Talk):
+            slot.heard(message, segments)
+        elif isinstance(slot, Flow) and isinstance(message, Item):
+            slot.put((message.body, segments))
 
     def _greet(self, hello: Hello) -> None:
         if hello.version != VERSION:

@@ -35,6 +35,7 @@ from xoscar_sc.protocol.messages import (
     Cancelled,
     Credit,
     Demand,
+    End,
     Failed,
     Hello,
     Identifier,
@@ -44,6 +45,7 @@ from xoscar_sc.protocol.messages import (
     Name,
     Notice,
     Reply,
+    Started,
     Tell,
 )
 from xoscar_sc.protocol.states import TABLE, State, legal
@@ -66,6 +68,7 @@ __all__ = [
     "Credit",
     "Decoder",
     "Demand",
+    "End",
     "Failed",
     "Failure",
     "Hello",
@@ -79,6 +82,7 @@ __all__ = [
     "Notice",
     "Reply",
     "Segment",
+    "Started",
     "State",
     "TcpAddress",
     "Tell",

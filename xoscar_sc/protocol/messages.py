@@ -61,6 +61,8 @@ class Call(Message, tag=1):
     """The body holds a list of calls, whose results are answered as a list."""
     window: Identifier = 0
     """Values of a stream that may be under way, before the answer; 0 where none is expected."""
+    dialogue: bool = False
+    """Both sides go on talking until the answer: see :class:`Started`."""
 
 
 class Tell(Message, tag=2):
@@ -118,6 +120,8 @@ class Item(Message, tag=9):
 
     id: Identifier
     body: bytes
+    mine: bool = False
+    """The call is the sender's: this goes to the callee, in a dialogue."""
 
 
 class Demand(Message, tag=10):
@@ -125,8 +129,41 @@ class Demand(Message, tag=10):
 
     id: Identifier
     count: Identifier
+    mine: bool = True
+    """The call is the sender's."""
+
+
+class Started(Message, tag=11):
+    """The callee takes part in a dialogue: the caller may enter its block, with this value."""
+
+    id: Identifier
+    body: bytes
+    types: bytes = b""
+    """What the callee sends and receives, if that is declared."""
+
+
+class End(Message, tag=12):
+    """One side of a dialogue sends nothing more through the stream."""
+
+    id: Identifier
+    mine: bool
+    """The call is the sender's."""
+    reads: bool = False
+    """It still takes what comes."""
 
 
 AnyMessage: TypeAlias = (
-    Hello | Call | Tell | Reply | Failed | Cancelled | Cancel | Notice | Credit | Item | Demand
+    Hello
+    | Call
+    | Tell
+    | Reply
+    | Failed
+    | Cancelled
+    | Cancel
+    | Notice
+    | Credit
+    | Item
+    | Demand
+    | Started
+    | End
 )

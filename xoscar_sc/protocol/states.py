@@ -23,12 +23,14 @@ from xoscar_sc.protocol.messages import (
     Cancelled,
     Credit,
     Demand,
+    End,
     Failed,
     Hello,
     Item,
     Message,
     Notice,
     Reply,
+    Started,
     Tell,
 )
 
@@ -56,6 +58,8 @@ TABLE: Final[Mapping[type[Message], Mapping[State, State]]] = MappingProxyType(
         Credit: _GOES_ON,
         Item: _GOES_ON,
         Demand: _GOES_ON,
+        Started: _GOES_ON,
+        End: _GOES_ON,
     }
 )
 """For each message, the states in which it is legal, and the state after it."""

@@ -15,14 +15,20 @@ from xoscar_sc.runtime.access import (
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
+from xoscar_sc.runtime.dialogue import Context
+from xoscar_sc.runtime.fanout import Subscription
+from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
-from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route, gather
+from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
 from xoscar_sc.runtime.mapping import MapStream
-from xoscar_sc.runtime.methods import extensible, generator, idempotent, no_lock, thread
+from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
+from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
-from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed
+from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed, Target
 from xoscar_sc.runtime.runtime import Listening, Place, Runtime
+from xoscar_sc.runtime.sharing import shared_context
+from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
 from xoscar_sc.runtime.typed import method
@@ -33,12 +39,14 @@ __all__ = [
     "ActorGroup",
     "ActorMethod",
     "ActorRef",
+    "Context",
     "CurrentPool",
     "Delayed",
     "GroupMethod",
     "Listening",
     "MapStream",
     "Message",
+    "OpenContext",
     "Overflow",
     "Place",
     "PoolConfig",
@@ -47,9 +55,13 @@ __all__ = [
     "Route",
     "Runtime",
     "StatelessActor",
+    "Stream",
+    "Subscription",
+    "Target",
     "Traits",
     "actor_ref",
     "check_route",
+    "context",
     "current_actor",
     "current_pool",
     "destroy_actor",
@@ -57,16 +69,20 @@ __all__ = [
     "extensible",
     "find_actor",
     "gather",
+    "gather_contexts",
     "generator",
     "has_actor",
     "idempotent",
     "is_actor_class",
     "kill_actor",
+    "leave_scope",
     "method",
     "no_lock",
     "run_pool",
     "running_runtime",
     "set_running_runtime",
+    "shared_context",
+    "talks_of",
     "thread",
     "traits_of",
     "wait_for",

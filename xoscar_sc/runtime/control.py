@@ -19,11 +19,12 @@ from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Owner
 from xoscar_sc.runtime.current import current_frame, waiting_chain
 from xoscar_sc.runtime.deadlock import Chase, Way
-from xoscar_sc.runtime.methods import apart, is_awaitable
+from xoscar_sc.runtime.dialogue import Context
+from xoscar_sc.runtime.methods import apart, context, is_awaitable, talks_of
 from xoscar_sc.runtime.names import Found
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work import Work
-from xoscar_sc.serialize import record
+from xoscar_sc.serialize import Types, record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.runtime import Runtime
@@ -143,6 +144,15 @@ class Control(StatelessActor):
         """Run a function in this pool."""
         value = function(*args, **kwargs)
         return await value if is_awaitable(value) else value
+
+    @context
+    async def converse(
+        self, ctx: Context, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a function of this pool that takes part in a dialogue."""
+        name = getattr(function, "__qualname__", repr(function))
+        ctx.__conversation__().declare(talks_of(function) or Types(), name)
+        return await function(ctx, *args, **kwargs)
 
     def stop_pool(self, cancel: bool) -> None:
         """Begin to end this pool."""

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterat
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
-import anyio
 import msgspec
 
 from xoscar_sc.errors import ActorDied, ActorNotExist, ConnectionLost, PoolDied
+from xoscar_sc.runtime.gathering import gather
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef
 from xoscar_sc.runtime.streams import ResultStream
@@ -240,27 +240,3 @@ def _bytes_of(key: object) -> bytes:
 
 async def _await(call: Coroutine[Any, Any, V]) -> V:
     return await call
-
-
-async def gather(functions: Iterable[Callable[[], Coroutine[Any, Any, V]]]) -> list[V]:
-    """Run functions at the same time; their values, in order.
-
-    Raises:
-        what one of them raised, as itself; what several raised, as a group. The others are cancelled.
-    """
-    functions = list(functions)
-    values: list[Any] = [None] * len(functions)
-
-    async def fill(index: int, function: Callable[[], Coroutine[Any, Any, V]]) -> None:
-        values[index] = await function()
-
-    failure: BaseExceptionGroup | None = None
-    try:
-        async with anyio.create_task_group() as group:
-            for index, function in enumerate(functions):
-                group.start_soon(fill, index, function)
-    except BaseExceptionGroup as exc:
-        failure = exc
-    if failure is not None:  # not while it is handled: what is raised keeps its own context
-        raise failure.exceptions[0] if len(failure.exceptions) == 1 else failure
-    return values

@@ -19,7 +19,7 @@ from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.generators import KINDS, run_generator
 from xoscar_sc.runtime.mailbox import Mailbox
-from xoscar_sc.runtime.methods import Method, is_awaitable, methods_of
+from xoscar_sc.runtime.methods import Method, intercepts, is_awaitable, methods_of
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work import Work, call
 
@@ -37,6 +37,8 @@ class Intake:
         self.uid = uid
         self.instance: Any = None
         self.methods: dict[str, Method] = methods_of(cls)
+        self.intercepts = intercepts(cls)
+        """Messages go to ``__on_receive__``, which is the class's own."""
         self.mailbox: Mailbox[Work] = Mailbox(
             uid, serial=issubclass(cls, Actor), bound=traits.bound, overflow=traits.overflow
         )

@@ -8,7 +8,9 @@ import math
 import opcode
 from collections.abc import Callable, Iterator
 from types import CoroutineType
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
+
+from xoscar_sc.serialize import Codec, Types
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +22,7 @@ _THREAD = "__xsc_thread__"
 _GENERATOR = "__xsc_generator__"
 _IDEMPOTENT = "__xsc_idempotent__"
 _APART = "__xsc_apart__"
+_CONTEXT = "__xsc_context__"
 _DISPATCHES = "__xsc_dispatches__"
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
 
@@ -66,6 +69,7 @@ class Method:
         batch: the method's version for many calls, if it has one.
         streams: a call gives a stream.
         retry: how often, and how, a call is repeated whose pool has died; None if it is not.
+        talks: it takes part in dialogues: what it sends and receives; None for any other method.
         low, high: so many positional arguments fit, if there are no others.
     """
 
@@ -83,19 +87,21 @@ class Method:
         "plain",
         "retry",
         "streams",
+        "talks",
     )
 
     def __init__(
         self, name: str, function: Callable[..., Any], *, plain: bool = True, static: bool = False
     ) -> None:
         self.name = name
-        self.plain = plain
+        self.talks = talks_of(function)
+        self.plain = plain and self.talks is None
         self.batch: Callable[..., Any] | None = None
-        self.beside = getattr(function, _NO_LOCK, False)
+        self.beside = getattr(function, _NO_LOCK, False) or self.talks is not None
         self.in_thread = getattr(function, _THREAD, False)
         self.apart = getattr(function, _APART, False)
         self.retry: Retry | None = getattr(function, _IDEMPOTENT, None)
-        at_once = plain and not self.in_thread and inspect.isfunction(function)
+        at_once = self.plain and not self.in_thread and inspect.isfunction(function)
         if isinstance(function, Extensible):
             self.batch = function.batch_function
             function = function.function
@@ -103,7 +109,7 @@ class Method:
         generates = self.streams or inspect.isgeneratorfunction(function)
         self.at_once = at_once and not generates and not may_wait(function)
         self.one_step = self.at_once and inspect.iscoroutinefunction(function)
-        self._signature = _signature(function, static=static)
+        self._signature = _signature(function, static=static, skip=1 if self.talks is None else 2)
         self.low, self.high = _limits(self._signature)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -124,9 +130,14 @@ def methods_of(cls: type) -> dict[str, Method]:
     return cast("dict[str, Method]", found)
 
 
-def _public_methods(cls: type) -> Iterator[tuple[str, Method]]:
+def intercepts(cls: type) -> bool:
+    """Whether a class has an ``__on_receive__`` of its own."""
     receive = getattr(cls, "__on_receive__", None)
-    plain = receive is None or getattr(receive, _DISPATCHES, False)
+    return receive is not None and not getattr(receive, _DISPATCHES, False)
+
+
+def _public_methods(cls: type) -> Iterator[tuple[str, Method]]:
+    plain = not intercepts(cls)
     for name in dir(cls):
         if not name.startswith("_"):
             value = inspect.getattr_static(cls, name)
@@ -137,8 +148,8 @@ def _public_methods(cls: type) -> Iterator[tuple[str, Method]]:
                 yield name, Method(name, value, plain=plain, static=static)
 
 
-def _signature(function: Callable[..., Any], *, static: bool) -> inspect.Signature | None:
-    """The parameters of a call, if they are known."""
+def _signature(function: Callable[..., Any], *, static: bool, skip: int) -> inspect.Signature | None:
+    """The parameters of a call, if they are known: without the first ``skip``, which are not the caller's."""
     try:
         # What wraps a function may take other arguments than the function: its own count.
         signature = inspect.signature(function, follow_wrapped=False)
@@ -147,8 +158,9 @@ def _signature(function: Callable[..., Any], *, static: bool) -> inspect.Signatu
     if static or not inspect.isfunction(function):
         return signature if static else None
     parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        del parameters[0]  # the actor itself
+    for _ in range(skip):  # the actor itself, and the context of a dialogue
+        if parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+            del parameters[0]
     return signature.replace(parameters=parameters)
 
 
@@ -270,6 +282,42 @@ def generator(function: F) -> F:
         raise TypeError(f"{function!r} is no generator function")
     setattr(function, _GENERATOR, True)
     return function
+
+
+def talks_of(function: Callable[..., Any]) -> Types | None:
+    """What a function that is marked with :func:`context` sends and receives; None if it is not."""
+    found: Types | None = getattr(function, _CONTEXT, None)
+    return found
+
+
+@overload
+def context(function: F) -> F: ...
+@overload
+def context(*, sends: Any = None, receives: Any = None) -> Callable[[F], F]: ...
+def context(function: Any = None, *, sends: Any = None, receives: Any = None) -> Any:
+    """Mark a function, or a method of an actor, that takes part in a dialogue: its first argument is the context.
+
+    The other side opens it with ``pool.open_context(function, ...)`` or ``ref.method.open_context(...)``. A method runs
+    beside the other messages of its actor, as one that is marked with :func:`no_lock` does.
+
+    Args:
+        function: an async function.
+        sends: the type of the messages that it sends, as msgspec takes it; None for anything.
+        receives: the type of those that it receives.
+
+    Raises:
+        TypeError: the function is not async, or msgspec cannot take a type.
+    """
+
+    def mark(function: F) -> F:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r} is no async function")
+        setattr(function, _CONTEXT, types)
+        return function
+
+    types = Types(sends, receives)
+    Codec(types)
+    return mark if function is None else mark(function)
 
 
 def idempotent(*, retries: int = 3, backoff: float = 0.1) -> Callable[[F], F]:

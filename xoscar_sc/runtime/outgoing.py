@@ -17,6 +17,7 @@ from xoscar_sc.ipc import WINDOW, Answer, Channel, Segments
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell
+from xoscar_sc.runtime.conversations import LocalOpening, Opening, RemoteOpening
 from xoscar_sc.runtime.current import Frame, current_frame, waiting_chain, waiting_frame
 from xoscar_sc.runtime.deadlock import Way
 from xoscar_sc.runtime.generators import KINDS
@@ -151,6 +152,38 @@ class Outgoing:
         flow = work.feed_into_flow(copy=target.copy)
         cell.accept(work)
         return LocalSource(work, flow, self._withdraw_here, self._deadline_passed, copy=target.copy)
+
+    # Dialogues
+
+    async def open_dialogue(
+        self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], peer: str
+    ) -> Opening:
+        """Call a method that takes part in a dialogue."""
+        address = target.address
+        runtime = self._runtime
+        frame = waiting_frame(runtime.loop)
+        chain = () if frame is None else frame.links()
+        me = f"{runtime.address} {chain[-1][0]}" if chain else runtime.address
+        left = runtime.loop.seconds_left()
+        if frame is not None:
+            frame.wait_for(Way(address, target.uid, stream=True))
+        if address != runtime.address:
+            channel = runtime.peers.get(address) or await runtime.peers.connect(address)
+            segments: list[memoryview] = []
+            body = dumps_call(args, kwargs, segments)
+            message = Call(0, target.uid, target.incarnation, method, body, left, chain, dialogue=True)
+            opening = RemoteOpening(channel, message, me, peer, self._unconfirmed)
+            channel.talk(message, segments, opening.talk)
+            return opening
+        await runtime.loop.breathe()
+        cell = runtime.cell(target.uid, target.incarnation)
+        if target.copy:
+            args, kwargs = loads_call(dumps_call(args, kwargs))
+        work = LocalWork(cell, method, (args, kwargs), None, chain, left, batch=False)
+        here = LocalOpening(work, me, peer, self._withdraw_here, copy=target.copy)
+        work.slot, work.conversation = here.talk, here.other
+        cell.accept(work)
+        return here
 
     # Tells
 

@@ -17,6 +17,7 @@ from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
 from xoscar_sc.runtime.methods import Retry, methods_of
 from xoscar_sc.runtime.monitor import Monitor
+from xoscar_sc.runtime.open_context import OpenContext
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.traits import DEFAULT, Overflow, Traits
 
@@ -144,6 +145,16 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             self._check(args, kwargs)
         return Delayed(self._target, self._name, args, kwargs)
+
+    def open_context(self, /, *args: Any, **kwargs: Any) -> OpenContext:
+        """Open a dialogue with the method, which is marked with :func:`context`; see :class:`OpenContext`.
+
+        Raises:
+            TypeError: the arguments do not fit, where the actor's class is known here.
+        """
+        self._check(args, kwargs)
+        target = self._target
+        return OpenContext(target, self._name, args, kwargs, f"{target.address} {target.uid}")
 
     async def batch(self, /, *delayed: Delayed) -> list[Any]:
         """Send many calls of this method in one message, and wait for their values, in order.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,12 +26,25 @@ from xoscar_sc.events import ActorExited, Event, Exit
 from xoscar_sc.ipc import Channel, Segments
 from xoscar_sc.launch import Launcher, ProcessExit
 from xoscar_sc.loop import Loop, Slot
-from xoscar_sc.protocol import VERSION, AnyMessage, Call, Cancel, Demand, Failure, Hello, Notice, Tell
+from xoscar_sc.protocol import (
+    VERSION,
+    AnyMessage,
+    Call,
+    Cancel,
+    Demand,
+    End,
+    Failure,
+    Hello,
+    Item,
+    Notice,
+    Tell,
+)
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
 from xoscar_sc.runtime.drops import Drops
+from xoscar_sc.runtime.exits import Exits, wait_exit
 from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
@@ -42,9 +55,6 @@ from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
 T = TypeVar("T")
-
-_REMEMBERED = 1024
-"""Ends of actors that a pool remembers."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -122,8 +132,9 @@ class Runtime:
         self._cells: dict[str, Cell] = {}
         self._leaving: set[Cell] = set()
         """Actors that have ended, and whose nurseries do not know it yet."""
-        self._exits: dict[tuple[str, int], Exit] = {}
-        """How actors ended, by uid and incarnation; the last few."""
+        self.exits = Exits()
+        self.shared: dict[Hashable, object] = {}
+        """What tasks of this pool share, by its key; see :func:`shared_context`."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
 
@@ -167,10 +178,10 @@ class Runtime:
             work = channel.serving.get(message.id)
             if work is not None:
                 work.withdraw()
-        elif isinstance(message, Demand):
+        elif isinstance(message, (Item, Demand, End)):
             work = channel.serving.get(message.id)
-            if work is not None and work.feed is not None:
-                work.feed.demand(message.count)
+            if work is not None:
+                work.hear(message, segments)
         elif isinstance(message, Notice):
             self._noticed(message, segments)
 
@@ -258,24 +269,16 @@ class Runtime:
         here = [*self._cells.values(), *self._leaving]
         cell = next((each for each in here if each.uid == uid and incarnation in (0, each.incarnation)), None)
         if cell is None:
-            for known in reversed(self._exits):
-                if known[0] == uid and incarnation in (0, known[1]):
-                    return self._exits[known]
-            raise self._not_here(uid, incarnation)
-        slot = self.loop.slot()
-        cell.watchers.append(slot)
-        try:
-            return cast("Exit", await slot.wait())
-        finally:
-            cell.watchers.remove(slot)
-            cell.check_gone()
+            known = self.exits.find(uid, incarnation)
+            if known is None:
+                raise self._not_here(uid, incarnation)
+            return known
+        return await wait_exit(cell)
 
     def actor_ended(self, cell: Cell, exit_: Exit, unclaimed: BaseException | None) -> None:
         """An actor of this pool has ended: tell its nursery."""
         self._leaving.discard(cell)
-        self._exits[cell.uid, cell.incarnation] = exit_
-        if len(self._exits) > _REMEMBERED:
-            del self._exits[next(iter(self._exits))]
+        self.exits.add(cell.uid, cell.incarnation, exit_)
         if cell.owner is not None:
             self._tell_owner(cell.owner, ActorExited(cell.uid, self.place.name, exit_), unclaimed)
 

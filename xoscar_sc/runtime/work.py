@@ -19,10 +19,12 @@ from xoscar_sc.loop import Scope, Slot, disturbed
 from xoscar_sc.protocol import Link
 from xoscar_sc.runtime.actor import Message
 from xoscar_sc.runtime.current import Frame, current_frame
+from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.generators import KINDS, Feed, Left, run_generator
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
+    from xoscar_sc.runtime.conversations import Serving
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 Chain: TypeAlias = tuple[Link, ...]
@@ -57,6 +59,7 @@ class Work(Frame):
     __slots__ = (
         "batch",
         "chain",
+        "conversation",
         "deadline",
         "feed",
         "method",
@@ -84,6 +87,8 @@ class Work(Frame):
         """Where the values of its stream go, if its caller reads one."""
         self.unwanted = False
         """Its caller has left its stream."""
+        self.conversation: Serving | None = None
+        """The dialogue that it opens, if it does."""
 
     def links(self) -> Chain:
         # A function that runs in the pool is a link of nobody's: it hands on the chain it was called with.
@@ -143,7 +148,7 @@ class Work(Frame):
                 function, (args, kwargs) = self.prepare()
             else:
                 function, (args, kwargs) = getattr(cell.instance, self.method), self.arguments()
-        except (SerializationError, AttributeError) as exc:
+        except (SerializationError, AttributeError, TypeError) as exc:
             self.not_executed(exc)
             cell.finished(self)
             return None
@@ -171,6 +176,7 @@ class Work(Frame):
 
         Raises:
             AttributeError: there is no such method.
+            TypeError: it is for dialogues, and this is none, or the other way round.
             SerializationError: the arguments cannot be decoded here.
         """
         cell = self.cell
@@ -180,9 +186,16 @@ class Work(Frame):
             kwargs: dict[str, Any] = {}
         else:
             args, kwargs = self.arguments()
-        message = Message(self.method, self.batch, args, kwargs)
         known = cell.methods.get(self.method)
-        if known is not None and not known.plain:
+        talks = None if known is None else known.talks
+        if (talks is None) is not (self.conversation is None):
+            how = "is no context" if talks is None else "is a context: it is opened with open_context()"
+            raise TypeError(f"{self.method}() {how}")
+        if self.conversation is not None and talks is not None:
+            self.conversation.declare(talks, self.cell.uid)
+            args = (Context(self.conversation, opened=True), *args)
+        message = Message(self.method, self.batch, args, kwargs)
+        if cell.intercepts:
             return cell.instance.__on_receive__, ((message,), {})
         if self.batch:
             return cell.dispatch, ((message,), {})
@@ -300,7 +313,9 @@ class Work(Frame):
 
     def end_stream(self) -> None:
         """Its actor is to end: its generator is closed at its next ``yield``."""
-        if self.feed is not None:
+        if self.conversation is not None:
+            self.break_off(self.cell.died(maybe_executed=True))
+        elif self.feed is not None:
             self.feed.leave()
 
     def cancel(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xoscar_sc.errors import FrameTooLarge
-from xoscar_sc.ipc import Channel, Segments
-from xoscar_sc.protocol import Call, Cancelled, Failed, Failure, Item, Reply, Tell
+from xoscar_sc.ipc import Channel, Segments, dialogue_key
+from xoscar_sc.protocol import Call, Cancelled, Demand, End, Failed, Failure, Item, Reply, Tell
+from xoscar_sc.runtime.conversations import Serving
 from xoscar_sc.runtime.generators import Feed
 from xoscar_sc.runtime.work import QUEUED, Arguments, Work
 from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
@@ -34,6 +35,7 @@ class RemoteWork(Work):
         self.returning = None
         self.feed = None
         self.unwanted = False
+        self.conversation = None
         self.body = message.body
         self.segments = segments
         self.channel = channel
@@ -44,6 +46,9 @@ class RemoteWork(Work):
             channel.serving[message.id] = self
             if message.window:
                 self.feed = Feed(message.window, self._send_item, channel)
+            if message.dialogue:
+                self.conversation = Serving(self, caller(channel, message))
+                self.conversation.reach(channel, message)
         else:
             self.chain = ()
             self.deadline = None
@@ -59,6 +64,13 @@ class RemoteWork(Work):
     def batch_arguments(self) -> list[Arguments]:
         return loads_batch(self.body, self.segments)
 
+    def hear(self, message: Item | Demand | End, segments: Segments) -> None:
+        """Its caller says more than the call."""
+        if self.conversation is not None:
+            self.conversation.talk.heard(message, segments)
+        elif self.feed is not None and isinstance(message, Demand):
+            self.feed.demand(message.count)
+
     def _send_item(self, value: object) -> None:
         segments: list[memoryview] = []
         assert self.id is not None
@@ -66,7 +78,9 @@ class RemoteWork(Work):
 
     def _key(self) -> str | None:
         """What keeps the values of a stream, and its end, in order."""
-        return None if self.feed is None else f"stream {self.id}"
+        if self.id is None or (self.feed is None and self.conversation is None):
+            return None
+        return dialogue_key(self.id)
 
     def answer_value(self, value: object) -> None:
         call = self.id
@@ -75,10 +89,11 @@ class RemoteWork(Work):
             body = dumps(value, segments)
             channel = self.channel
             del channel.serving[call]
-            if self.feed is None:
+            key = self._key()
+            if key is None:
                 channel.reply(call, body, segments)
             else:
-                channel.post(Reply(call, body), segments, self._key())
+                channel.post(Reply(call, body), segments, key)
 
     def answer_error(self, exc: BaseException) -> None:
         if self.id is None:
@@ -97,6 +112,12 @@ class RemoteWork(Work):
         if self.id is not None:
             del self.channel.serving[self.id]
             self.channel.post(Cancelled(self.id), key=self._key())
+
+
+def caller(channel: Channel, message: Call) -> str:
+    """Who has made a call: the address of its pool, and the actor if it is one."""
+    address = "" if channel.peer is None else channel.peer.address
+    return f"{address} {message.chain[-1][0]}" if message.chain else address
 
 
 def post_failure(channel: Channel, call: int, exc: BaseException, where: str, key: str | None = None) -> None:

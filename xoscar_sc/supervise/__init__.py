@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xoscar_sc.supervise.cluster import open_actor_cluster
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.opening import open_pool_nursery
@@ -9,4 +10,12 @@ from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.spec import PoolSpec
 from xoscar_sc.supervise.tasks import PoolTask
 
-__all__ = ["EventStream", "Pool", "PoolNursery", "PoolSpec", "PoolTask", "open_pool_nursery"]
+__all__ = [
+    "EventStream",
+    "Pool",
+    "PoolNursery",
+    "PoolSpec",
+    "PoolTask",
+    "open_actor_cluster",
+    "open_pool_nursery",
+]

@@ -8,9 +8,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import anyio
-
 from xoscar_sc.loop import undisturbed
+from xoscar_sc.runtime import leave_scope
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.outcome import combine
 from xoscar_sc.supervise.root import acquire, release
@@ -118,7 +117,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
                 await nursery.finish()
             except BaseException as failure:  # a cancellation, mostly
                 exc = failure
-        exc = _leave_scope(nursery.cancel_scope, exc)
+        exc = leave_scope(nursery.cancel_scope, exc)
         nursery.closed = True
         try:
             if exc is not None or nursery.cancel_scope.cancel_called:
@@ -141,15 +140,6 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
             loop.cancelled,
             filters_groups=loop.filters_groups,
         )
-
-
-def _leave_scope(scope: anyio.CancelScope, exc: BaseException | None) -> BaseException | None:
-    """Leave a cancel scope with what its block raised; what it lets through."""
-    try:
-        swallowed = scope.__exit__(type(exc) if exc else None, exc, exc.__traceback__ if exc else None)
-    except BaseException as rest:  # a group without its cancellations
-        return rest
-    return None if swallowed else exc
 
 
 def _raise(exc: BaseException) -> None:

@@ -11,7 +11,7 @@ from xoscar_sc.errors import ConnectionLost, PoolDied
 from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.launch import ProcessExit
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.runtime import ActorRef, died
+from xoscar_sc.runtime import ActorRef, OpenContext, Target, died, talks_of
 from xoscar_sc.supervise.seats import Seats
 from xoscar_sc.supervise.spec import check_callable, check_seconds
 
@@ -90,6 +90,21 @@ class Pool:
     ) -> ActorRef[T]:
         """Create an actor in this pool; see :meth:`PoolNursery.create_actor`."""
         return await self._nursery.create_actor(cls, *args, uid=uid, pool=self, **kwargs)
+
+    def open_context(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> OpenContext:
+        """Open a dialogue with a function that runs in this pool, and is marked with :func:`context`.
+
+        ``async with pool.open_context(fn, ...) as (ctx, first)``; see :class:`OpenContext`.
+
+        Raises:
+            TypeError: the function is not marked.
+        """
+        check_callable(fn)
+        if talks_of(fn) is None:
+            raise TypeError(f"{fn!r} is no context: mark it with context")
+        target = Target(self.address, "", 0)
+        name = getattr(fn, "__qualname__", repr(fn))
+        return OpenContext(target, "converse", (fn, args, kwargs), {}, f"{self.address} {name}")
 
     async def stop(self, grace: float | None = None) -> Exit:
         """Ask this pool to end, and kill it if it does not.
