@@ -122,6 +122,10 @@ class Node(xsc.Actor):
         for _ in range(times):
             await ref.ping.tell()
 
+    async def tell_when_told(self, ref: Any, times: int) -> Any:
+        await self._told()
+        return await outcome(self.tell_often, ref, times)
+
     async def tell_itself_often(self, times: int) -> None:
         await self.tell_often(self.ref(), times)
 

@@ -282,19 +282,6 @@ async def test_a_hook_that_calls_its_destroyer_is_refused(pools: int) -> None:
         assert await notes.read() == [repr([("a", "call"), ("b", "__pre_destroy__"), ("a", "ping")])]
 
 
-@PLACES
-@both_drivers
-async def test_a_tell_waits_for_no_room_that_its_own_caller_would_make(pools: int) -> None:
-    async with xsc.open_pool_nursery(pools=pools) as n:
-        a, b = await nodes(n, pools, 2, mailbox=3)
-        with pytest.raises(xsc.DeadlockError, match="the mailbox is full") as caught:
-            await a.be_told_often(b, 10)
-        assert caught.value.cycle == [("a", "be_told_often"), ("b", "tell_often"), ("a", "be_told_often")]
-        with pytest.raises(xsc.DeadlockError, match="the mailbox is full"):
-            await a.tell_itself_often(10)
-        assert [await a.ping(), await b.ping()] == ["pong"] * 2
-
-
 # No false alarms
 
 

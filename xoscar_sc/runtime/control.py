@@ -18,7 +18,7 @@ from xoscar_sc.protocol import Failure, Link
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Owner
 from xoscar_sc.runtime.current import current_frame, waiting_chain
-from xoscar_sc.runtime.deadlock import Chase, Way
+from xoscar_sc.runtime.deadlock import Chase, Kind, Way
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.methods import apart, context, is_awaitable, talks_of
 from xoscar_sc.runtime.names import Found
@@ -102,7 +102,7 @@ class Control(StatelessActor):
             return
         work = current_frame.get()
         assert isinstance(work, Work)
-        way = Way(runtime.address, uid, all=True)
+        way = Way(runtime.address, uid, Kind.END)
         work.wait_for(way)
         if chain and how in ("drain", "destroy"):  # the others cancel what runs
             runtime.deadlocks.ending(work, cell)
@@ -160,19 +160,13 @@ class Control(StatelessActor):
 
     # Calls that wait for each other
 
-    def chase(self, chase: Chase, uid: str, caller: Link, everything: bool) -> None:
+    def chase(self, chase: Chase, uid: str, caller: Link, kind: Kind) -> None:
         """See :meth:`Deadlocks.visit`."""
-        self._runtime.deadlocks.visit(chase, uid, caller, everything=everything)
+        self._runtime.deadlocks.visit(chase, uid, caller, kind)
 
     def deadlocked(self, uid: str, token: int, cycle: list[tuple[str, str]]) -> None:
         """See :meth:`Deadlocks.found`."""
         self._runtime.deadlocks.found(uid, token, cycle)
-
-    def check_room(self, uid: str, chain: tuple[Link, ...]) -> None:
-        """See :meth:`Intake.check_room`."""
-        cell = self._runtime.find_cell(uid)
-        if cell is not None:
-            cell.check_room(chain)
 
     # At the root of the tree
 

@@ -38,7 +38,7 @@ class Frame:
         """The code has made a call."""
         if self.ways is None:
             self.ways = [way]
-        elif not (way.stream and way in self.ways):
+        elif way.kind != 1 or way not in self.ways:  # a stream is told of once
             self.ways.append(way)
 
     def waited(self, way: Way) -> None:

@@ -16,30 +16,48 @@ Source: K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", AC
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
 
 from xoscar_sc.errors import ConnectionLost, DeadlockError, PoolDied
 from xoscar_sc.protocol import Link
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
+    from xoscar_sc.runtime.current import Frame
     from xoscar_sc.runtime.runtime import Runtime
     from xoscar_sc.runtime.work import Work
 
+ROOM = "<room>"
+"""What stands for a method where somebody waits for room in a mailbox."""
 _FAR = 100
 """Steps after which a way is given up."""
 _REMEMBERED = 100
 """Searches of which a pool remembers where they have been."""
 
 
+class Kind(enum.IntEnum):
+    """What somebody waits for at an actor."""
+
+    CALL = 0
+    """A call of its own."""
+    STREAM = 1
+    """A stream, which may have ended: then there is nothing where this way leads to."""
+    END = 2
+    """The end of the actor, and so of all that it runs."""
+    ROOM = 3
+    """Room in the actor's mailbox, which comes when the message that has the lock has run."""
+
+
 class Way(NamedTuple):
-    """What somebody waits for: an actor, and whether it is all that the actor runs, or a call of his."""
+    """What somebody waits for: what, and at which actor."""
 
     address: str
     uid: str
-    all: bool = False
-    stream: bool = False
-    """It is a stream, which may have ended: then there is nothing where this way leads to."""
+    kind: Kind = Kind.CALL
 
 
 class Chase(NamedTuple):
@@ -64,6 +82,8 @@ class Deadlocks:
         self._runtime = runtime
         self._been: dict[tuple[str, int], set[int]] = {}
         """Where the last few searches have been in this pool."""
+        self._tells: dict[int, Callable[[DeadlockError], None]] = {}
+        """What refuses a tell that waits for room, by the number of its search."""
 
     def blocked(self, work: Work) -> None:
         """A call has to wait for its actor's lock, or has to have it back."""
@@ -74,22 +94,54 @@ class Deadlocks:
     def ending(self, work: Work, cell: Cell) -> None:
         """The pool has been asked to end an actor, which waits for what the actor runs."""
         chase = self._chase(work)._replace(trail=((cell.uid, "destroy", work.token),))
-        self._visit(chase, cell, _link(work), everything=True)
+        self._visit(chase, cell, _link(work), Kind.END)
+
+    async def wait_room(self, frame: Frame, way: Way, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for room in a mailbox, unless what makes room waits for ``frame``.
+
+        Raises:
+            DeadlockError: it does.
+        """
+        runtime = self._runtime
+        number = runtime.serial()
+        refusals: list[DeadlockError] = []
+        frame.wait_for(way)
+        try:
+            with anyio.CancelScope() as scope:
+
+                def refuse(exc: DeadlockError) -> None:
+                    refusals.append(exc)
+                    scope.cancel()
+
+                self._tells[number] = refuse
+                trail = ((way.uid, ROOM, number),)
+                self._go(Chase(runtime.address, "", number, number, frame.links(), trail), frame, way)
+                await wait()
+        finally:
+            del self._tells[number]
+            frame.waited(way)
+        if refusals and scope.cancelled_caught:
+            raise refusals[0]
 
     def _chase(self, work: Work) -> Chase:
         runtime = self._runtime
         uid, token, chain = work.cell.uid, work.token, work.chain
         return Chase(runtime.address, uid, token, runtime.serial(), chain, (_link(work),))
 
-    def visit(self, chase: Chase, uid: str, caller: Link, *, everything: bool) -> None:
-        """Go on where a way leads to: to the calls that ``caller`` has made to an actor of this pool."""
+    def visit(self, chase: Chase, uid: str, caller: Link, kind: Kind) -> None:
+        """Go on where a way leads to: at an actor of this pool, for which ``caller`` waits."""
         cell = self._runtime.find_cell(uid)
         if cell is not None:
-            self._visit(chase, cell, caller, everything=everything)
+            self._visit(chase, cell, caller, kind)
 
-    def _visit(self, chase: Chase, cell: Cell, caller: Link, *, everything: bool) -> None:
+    def _visit(self, chase: Chase, cell: Cell, caller: Link, kind: Kind) -> None:
         mailbox = cell.mailbox
         holder = mailbox.holder
+        if kind == Kind.ROOM:
+            if holder is not None:
+                self._reach(chase, holder)
+            return
+        everything = kind == Kind.END
         running = mailbox.running if holder is None else mailbox.running | {holder}
         for work in list(running):
             if everything or work.chain[-1:] == (caller,):
@@ -121,11 +173,17 @@ class Deadlocks:
             return
         if link[0]:
             chase = chase._replace(trail=(*chase.trail, link))
-        for address, uid, everything, _ in dict.fromkeys(work.ways or ()):
-            if address == self._runtime.address:
-                self.visit(chase, uid, own[0], everything=everything)
-            else:
-                self._runtime.loop.spawn(self._order, address, "chase", chase, uid, own[0], everything)
+        for way in dict.fromkeys(work.ways or ()):
+            self._go(chase, work, way)
+
+    def _go(self, chase: Chase, frame: Frame, way: Way) -> None:
+        """Go one way of a frame that waits."""
+        address, uid, kind = way
+        caller = frame.links()[-1]
+        if address == self._runtime.address:
+            self.visit(chase, uid, caller, kind)
+        else:
+            self._runtime.loop.spawn(self._order, address, "chase", chase, uid, caller, kind)
 
     def _has_been(self, chase: Chase, work: Work) -> bool:
         """Whether a search has come here before."""
@@ -146,12 +204,18 @@ class Deadlocks:
             self._runtime.loop.spawn(self._order, chase.address, "deadlocked", chase.uid, chase.token, cycle)
 
     def found(self, uid: str, token: int, cycle: list[tuple[str, str]]) -> None:
-        """A call of this pool waits for itself: it is refused, if it still waits."""
+        """A call or a tell of this pool waits for itself: it is refused, if it still waits."""
+        way = " -> ".join(
+            f"room in the full mailbox of {uid!r}" if method == ROOM else f"{uid}.{method}()"
+            for uid, method in cycle
+        )
+        exc = DeadlockError(f"{way} would wait for itself: each of these waits for the next", cycle=cycle)
+        if not uid and token in self._tells:
+            self._tells[token](exc)
+            return
         cell = self._runtime.find_cell(uid)
         if cell is None:
             return
-        way = " -> ".join(f"{uid}.{method}()" for uid, method in cycle)
-        exc = DeadlockError(f"{way} would wait for itself: each of these waits for the next", cycle=cycle)
         mailbox = cell.mailbox
         # What runs by now waits for no lock, unless it has lent it. A pool's control runs what waits for an end.
         running = [work for work in mailbox.running if not uid or mailbox.wants_back(work)]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from xoscar_sc.errors import ActorDied, DeadlockError, MailboxFull
-from xoscar_sc.protocol import Link
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.generators import KINDS, run_generator
@@ -107,23 +106,6 @@ class Intake:
                 self.runtime.loop.submit(following)
         if self._senders and not self.mailbox.crowded:
             self._senders.popleft().set(None)
-
-    def check_room(self, chain: tuple[Link, ...]) -> None:
-        """Who waits for room in the mailbox must not be waited for by the message that has the lock.
-
-        Raises:
-            DeadlockError: it is.
-        """
-        holder = self.mailbox.holder
-        for at, (uid, _, token) in enumerate(chain):
-            if holder is not None and uid == self.uid and token == holder.token:
-                cycle = [(uid, method) for uid, method, _ in chain[at:]]
-                way = " -> ".join(f"{uid}.{method}()" for uid, method in cycle)
-                raise DeadlockError(
-                    f"{way} -> a tell to {uid!r} would wait for itself: the mailbox is full, and "
-                    f"{uid!r} handles one message at a time",
-                    cycle=[*cycle, cycle[0]],
-                )
 
     async def wait_room(self) -> None:
         """Wait until the mailbox takes one more message.

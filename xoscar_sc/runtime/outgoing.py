@@ -7,6 +7,8 @@ message goes into its mailbox, or, if the actor is idle and the method cannot wa
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +21,7 @@ from xoscar_sc.protocol import Call, Failed, Reply, Tell
 from xoscar_sc.runtime.cell import Cell
 from xoscar_sc.runtime.conversations import LocalOpening, Opening, RemoteOpening
 from xoscar_sc.runtime.current import Frame, current_frame, waiting_chain, waiting_frame
-from xoscar_sc.runtime.deadlock import Way
+from xoscar_sc.runtime.deadlock import Kind, Way
 from xoscar_sc.runtime.generators import KINDS
 from xoscar_sc.runtime.methods import Method, is_awaitable
 from xoscar_sc.runtime.streams import LocalSource, RemoteSource, Source
@@ -136,7 +138,7 @@ class Outgoing:
         chain = () if frame is None else frame.links()
         left = runtime.loop.seconds_left()
         if frame is not None:
-            frame.wait_for(Way(address, target.uid, stream=True))
+            frame.wait_for(Way(address, target.uid, Kind.STREAM))
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
@@ -166,7 +168,7 @@ class Outgoing:
         me = f"{runtime.address} {chain[-1][0]}" if chain else runtime.address
         left = runtime.loop.seconds_left()
         if frame is not None:
-            frame.wait_for(Way(address, target.uid, stream=True))
+            frame.wait_for(Way(address, target.uid, Kind.STREAM))
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
@@ -225,11 +227,20 @@ class Outgoing:
             return channel
         if overflow == "raise":
             raise MailboxFull(f"the mailbox of {target!r} is full: {bound} messages are on their way to it")
-        chain = waiting_chain(self._runtime.loop)
-        if chain:
-            await self._runtime.ask(address, "check_room", uid, chain)
-        await channel.windows.take(uid, bound)
+        await self._wait_for(Way(address, uid, Kind.ROOM), partial(channel.windows.take, uid, bound))
         return await self._admit(target) if channel.closed else channel
+
+    async def _wait_for(self, way: Way, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for room in a mailbox.
+
+        Raises:
+            DeadlockError: what makes room waits for us.
+        """
+        frame = waiting_frame(self._runtime.loop)
+        if frame is None or not frame.links():
+            await wait()
+        else:
+            await self._runtime.deadlocks.wait_room(frame, way, wait)
 
     async def _wait_room(self, channel: Channel, uid: str) -> None:
         """Wait until the connection takes more; without it, it shows when the message is posted."""
@@ -247,8 +258,7 @@ class Outgoing:
         if len(mailbox.waiting) >= mailbox.bound:
             if mailbox.overflow == "raise":
                 raise cell.full()
-            cell.check_room(waiting_chain(self._runtime.loop))
-            await cell.wait_room()
+            await self._wait_for(Way(self._runtime.address, cell.uid, Kind.ROOM), cell.wait_room)
 
     async def _send_copied(
         self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
