@@ -356,6 +356,8 @@ async def test_a_stream_that_is_dropped_is_closed_read_or_not(pools: int) -> Non
     async with xsc.open_pool_nursery(pools=pools) as n:
         source = await n.create_actor(Source)
         stream = await source.numbers().__aenter__()
+        while not (await source.state())[0]:  # one that has not begun would never run
+            await anyio.lowlevel.checkpoint()
         del stream
         gc.collect()
         await until_logged(source, "closed")

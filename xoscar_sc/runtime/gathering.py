@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -33,6 +33,11 @@ async def gather(functions: Iterable[Callable[[], Coroutine[Any, Any, V]]]) -> l
     if failure is not None:  # not while it is handled: what is raised keeps its own context
         raise alone(failure)
     return values
+
+
+async def awaited(awaitable: Awaitable[V]) -> V:
+    """What an awaitable gives, as a coroutine function."""
+    return await awaitable
 
 
 def alone(group: BaseExceptionGroup) -> BaseException:

@@ -9,13 +9,13 @@ Either way a ``yield`` is where others may have the actor's lock.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from xoscar_sc.loop import disturbed
+from xoscar_sc.runtime.gathering import awaited, gather
 from xoscar_sc.runtime.methods import is_awaitable
 
 if TYPE_CHECKING:
@@ -169,21 +169,7 @@ async def _settle(yielded: Any) -> Any:
     """The result of an awaitable, or the results of several at the same time."""
     if not isinstance(yielded, tuple):
         return await yielded
-    results: list[Any] = [None] * len(yielded)
-
-    async def fill(index: int, awaitable: Awaitable[Any]) -> None:
-        results[index] = await awaitable
-
-    failure: BaseExceptionGroup | None = None
-    try:
-        async with anyio.create_task_group() as group:
-            for index, awaitable in enumerate(yielded):
-                group.start_soon(fill, index, awaitable)
-    except BaseExceptionGroup as exc:
-        failure = exc
-    if failure is not None:  # not while it is handled: what is raised keeps its own context
-        raise failure.exceptions[0] if len(failure.exceptions) == 1 else failure
-    return tuple(results)
+    return tuple(await gather([partial(awaited, each) for each in yielded]))
 
 
 class _Done(Exception):

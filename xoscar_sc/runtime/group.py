@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 import msgspec
 
 from xoscar_sc.errors import ActorDied, ActorNotExist, ConnectionLost, PoolDied
-from xoscar_sc.runtime.gathering import gather
+from xoscar_sc.runtime.gathering import awaited, gather
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef
 from xoscar_sc.runtime.streams import ResultStream
@@ -199,7 +199,7 @@ class ActorGroup(Generic[T]):
             calls = [getattr(member, name)(*args, **kwargs) for member in self.members]
             if isinstance(calls[0], ResultStream):
                 raise TypeError(f"{name}() gives a stream, and a broadcast has no one stream to give")
-            return gather([partial(_await, call) for call in calls])
+            return gather([partial(awaited, call) for call in calls])
         index = self.__pick__(args)
         call = getattr(self.members[index], name)(*args, **kwargs)
         return call if isinstance(call, ResultStream) else self._tracked(index, call)
@@ -236,7 +236,3 @@ def _bytes_of(key: object) -> bytes:
         return _encode(key)
     except (TypeError, ValueError, OverflowError, RecursionError):  # it is no plain value
         return dumps(key)
-
-
-async def _await(call: Coroutine[Any, Any, V]) -> V:
-    return await call

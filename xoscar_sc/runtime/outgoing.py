@@ -17,7 +17,7 @@ from xoscar_sc.errors import MailboxFull
 from xoscar_sc.events import CancelUnconfirmed
 from xoscar_sc.ipc import WINDOW, Answer, Channel, Segments
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.protocol import Call, Failed, Reply, Tell
+from xoscar_sc.protocol import Call, Failed, Link, Reply, Tell
 from xoscar_sc.runtime.cell import Cell
 from xoscar_sc.runtime.conversations import LocalOpening, Opening, RemoteOpening
 from xoscar_sc.runtime.current import Frame, current_frame, waiting_chain, waiting_frame
@@ -128,17 +128,22 @@ class Outgoing:
 
     # Streams
 
+    def _lasting(self, target: Target) -> tuple[tuple[Link, ...], float | None]:
+        """What a call takes along that is open for longer: who waits for it, and the seconds that are left."""
+        loop = self._runtime.loop
+        frame = waiting_frame(loop)
+        if frame is None:
+            return (), loop.seconds_left()
+        frame.wait_for(Way(target.address, target.uid, Kind.STREAM))
+        return frame.links(), loop.seconds_left()
+
     async def open_stream(
         self, target: Target, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Source:
         """Call a generator method; its values come as its caller reads them."""
         address = target.address
         runtime = self._runtime
-        frame = waiting_frame(runtime.loop)
-        chain = () if frame is None else frame.links()
-        left = runtime.loop.seconds_left()
-        if frame is not None:
-            frame.wait_for(Way(address, target.uid, Kind.STREAM))
+        chain, left = self._lasting(target)
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
@@ -163,12 +168,8 @@ class Outgoing:
         """Call a method that takes part in a dialogue."""
         address = target.address
         runtime = self._runtime
-        frame = waiting_frame(runtime.loop)
-        chain = () if frame is None else frame.links()
+        chain, left = self._lasting(target)
         me = f"{runtime.address} {chain[-1][0]}" if chain else runtime.address
-        left = runtime.loop.seconds_left()
-        if frame is not None:
-            frame.wait_for(Way(address, target.uid, Kind.STREAM))
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
