@@ -23,6 +23,7 @@ class Letter:
         self.token = next(tokens)
         self.chain = chain
         self.answered = False
+        self.waits = False
 
     def __repr__(self) -> str:
         return self.method
@@ -87,8 +88,10 @@ def test_a_message_that_was_cancelled_while_it_waited_never_starts() -> None:
     for each in (a, b, c):
         mailbox.put(each, beside=False)
     b.answered = True
+    mailbox.answered(b)
     assert mailbox.finished(a) is c
     c.answered = True
+    mailbox.answered(c)
     assert mailbox.finished(c) is None
 
 
@@ -99,6 +102,7 @@ def test_a_message_that_was_cancelled_before_the_opening_never_starts(serial: bo
     for each in (a, b):
         mailbox.put(each, beside=False)
     a.answered = True
+    mailbox.answered(a)
     assert mailbox.start() == [b]
     assert mailbox.finished(b) is None
     assert mailbox.empty
@@ -110,6 +114,7 @@ def test_clearing_gives_those_that_wait_and_not_those_that_run() -> None:
         mailbox.put(each, beside=False)
     mailbox.put(d, beside=True)
     b.answered = True
+    mailbox.answered(b)
     assert mailbox.clear() == [c]
     assert mailbox.running == {a, d}
     assert mailbox.clear() == []
@@ -422,8 +427,6 @@ class AnyUse(RuleBasedStateMachine):
             if dropped is not None:
                 assert not dropped.answered
                 assert dropped is self.queue.pop(0)
-            elif len(self.queue) > len(self.mailbox.waiting):
-                assert self.queue.pop(0).answered, "one that has been answered goes without a word"
 
     @precondition(lambda self: not self.opened)
     @rule()
@@ -467,7 +470,11 @@ class AnyUse(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.queue)).answered = True
+        letter = data.draw(st.sampled_from(self.queue))
+        letter.answered = True
+        self.mailbox.answered(letter)
+        self.queue.remove(letter)
+        assert len(self.mailbox.waiting) <= 2 * len(self.queue), "what was answered is forgotten in time"
 
     @precondition(lambda self: self.queue)
     @rule()
@@ -484,7 +491,7 @@ class AnyUse(RuleBasedStateMachine):
         ]
         assert mailbox.empty == (not self.running and not mailbox.waiting)
         if mailbox.overflow != "wait":
-            assert len(mailbox.waiting) <= mailbox.bound
+            assert len(self.queue) <= mailbox.bound
         if not mailbox.serial:
             assert mailbox.holder is None
             return

@@ -29,8 +29,8 @@ class Line(Protocol):
     def demand(self, count: int) -> None:
         """Take so many more messages."""
 
-    def end(self) -> None:
-        """There will be no more messages from here."""
+    def end(self, *, reads: bool) -> None:
+        """There will be no more messages from here; ``reads``: those that come are still read."""
 
 
 class Side:
@@ -38,7 +38,7 @@ class Side:
 
     Raises, from what sends and receives:
         anyio.ClosedResourceError: it was closed here.
-        anyio.BrokenResourceError: the other side has ended, and reads nothing any more.
+        anyio.BrokenResourceError: the other side has closed its stream, or has ended, and reads nothing any more.
         what the dialogue failed with.
     """
 
@@ -52,8 +52,16 @@ class Side:
         self._credit = 0
         self._ended = False
         """The other side sends no more."""
-        self._closed = False
+        self._unread = False
+        """The other side reads no more."""
+        self._withdrawn: Callable[[], Exception] | None = None
+        """Why that is so, if it is no end in good order."""
+        self._sent_all = False
         """Nothing is sent from here any more."""
+        self._closed = False
+        """Nothing is read here any more, either."""
+        self._told = False
+        """The other side knows that."""
         self._over: Callable[[], Exception | None] | None = None
         """The dialogue has ended: with an exception, or without."""
         self._readers: deque[Slot] = deque()
@@ -69,19 +77,29 @@ class Side:
         """
         if len(self._items) + self._read >= self._window:
             raise ProtocolError(f"more than {self._window} messages of a dialogue were sent ahead")
+        if self._closed:
+            return  # it was on its way
         self._items.append(item)
         _wake(self._readers)
 
     def demanded(self, count: int) -> None:
         """The other side takes so many more messages."""
         self._credit += count
-        for _ in range(count):
+        for _ in range(min(count, len(self._writers))):
             _wake(self._writers)
 
-    def ended(self) -> None:
-        """The other side sends no more."""
+    def ended(self, *, reads: bool) -> None:
+        """The other side sends no more; ``reads``: it still takes what is sent to it."""
         self._ended = True
         _wake_all(self._readers)
+        if not reads:
+            self._unread = True
+            _wake_all(self._writers)
+
+    def withdrawn(self, reason: Callable[[], Exception]) -> None:
+        """This side is being cancelled by the other one: when that sends no more, it is because of ``reason``."""
+        if not self._ended:
+            self._withdrawn = reason
 
     def finish(self, failure: Callable[[], Exception | None]) -> None:
         """The dialogue has ended; ``failure`` gives what it failed with, if it did."""
@@ -100,13 +118,21 @@ class Side:
 
     def close(self, *, broken: bool = False) -> None:
         """Send no more, and read no more; ``broken``: and do not tell, since that is no end of the stream."""
-        if not self._closed:
-            self._closed = True
-            self._items.clear()
-            if self._over is None and not broken:
-                self._line.end()
+        self._closed = self._sent_all = True
+        self._items.clear()
+        if self._over is None and not (broken or self._told):
+            self._told = True
+            self._line.end(reads=False)
+        _wake_all(self._writers)
+        _wake_all(self._readers)
+
+    def send_eof(self) -> None:
+        """Send no more, and go on reading."""
+        if not self._sent_all:
+            self._sent_all = True
+            if self._over is None:
+                self._line.end(reads=True)
             _wake_all(self._writers)
-            _wake_all(self._readers)
 
     def send_nowait(self, value: object) -> None:
         """Send a message.
@@ -114,9 +140,13 @@ class Side:
         Raises:
             anyio.WouldBlock: the other side takes none now.
         """
-        self._check_open()
+        if self._sent_all:
+            raise anyio.ClosedResourceError("this stream was closed")
         if self._over is not None:
             raise self._failure() or anyio.BrokenResourceError("the other side has ended")
+        if self._unread:
+            closed = "the other side has closed its stream"
+            raise anyio.BrokenResourceError(closed) if self._withdrawn is None else self._withdrawn()
         if self._credit < 1:
             raise anyio.WouldBlock
         self._line.item(value)
@@ -134,6 +164,10 @@ class Side:
                 return
             except anyio.WouldBlock:
                 await self._wait(self._writers)
+            except BaseException:
+                if self._credit:
+                    _wake(self._writers)  # another may be able to use what this one could not
+                raise
 
     def receive_nowait(self) -> Any:
         """The next message.
@@ -142,7 +176,8 @@ class Side:
             anyio.WouldBlock: there is none now.
             anyio.EndOfStream: there will be none.
         """
-        self._check_open()
+        if self._closed:
+            raise anyio.ClosedResourceError("this stream was closed")
         if self._items:
             item = self._items.popleft()
             self._read += 1
@@ -151,7 +186,7 @@ class Side:
                 self._line.demand(read)
             return item
         if self._ended:
-            raise anyio.EndOfStream
+            raise anyio.EndOfStream if self._withdrawn is None else self._withdrawn()
         if self._over is not None:
             raise self._failure() or anyio.EndOfStream
         raise anyio.WouldBlock
@@ -168,10 +203,6 @@ class Side:
             except anyio.WouldBlock:
                 await self._wait(self._readers)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise anyio.ClosedResourceError("this stream was closed")
-
     def _failure(self) -> Exception | None:
         assert self._over is not None
         return self._over()
@@ -181,6 +212,8 @@ class Side:
         waiting.append(slot)
         try:
             await slot.wait()
+            if self._ended or self._over is not None:
+                await self._loop.breathe()  # if it is cancelled by now, that comes first
         except BaseException:
             if slot.filled:
                 _wake(waiting)  # what it was woken for is another's now

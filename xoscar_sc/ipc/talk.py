@@ -51,7 +51,7 @@ class Talk:
         elif isinstance(message, Demand):
             self.side.demanded(message.count)
         elif isinstance(message, End):
-            self.side.ended()
+            self.side.ended(reads=message.reads)
         else:
             self.started.set((message.body, segments, message.types))
 
@@ -120,8 +120,8 @@ class ChannelLine:
     def demand(self, count: int) -> None:
         self._post(Demand(self._call.id, count, self._mine))
 
-    def end(self) -> None:
-        self._post(End(self._call.id, self._mine))
+    def end(self, *, reads: bool) -> None:
+        self._post(End(self._call.id, self._mine, reads))
 
 
 def dialogue_key(call: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 import select
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -54,6 +55,7 @@ class AsyncioLoop:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
+        self.crashed: Callable[[BaseException], None] = traceback.print_exception
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[int, select.poll | None] = {}
 
@@ -149,7 +151,13 @@ class AsyncioLoop:
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
         task = self._loop.create_task(fn(*args), context=self._context.copy())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        exc = None if task.cancelled() else task.exception()
+        if exc is not None:  # a bug, which must not go unseen
+            self.crashed(exc)
 
     async def run_shielded(self, fn: Callable[[], Awaitable[T]]) -> T:
         async def run() -> T:

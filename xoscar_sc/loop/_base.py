@@ -53,6 +53,8 @@ class Loop(Protocol):
 
     cancelled: type[BaseException]
     """What a cancelled task gets."""
+    crashed: Callable[[BaseException], None]
+    """Called with what a turn or a task of :meth:`spawn` has raised, which it must not. The loop goes on."""
     filters_groups: bool
     """The loop's cancel scopes find a cancellation in a group of exceptions too."""
 

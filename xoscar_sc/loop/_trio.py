@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextvars
 import math
 import select
+import traceback
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -65,12 +66,6 @@ class _Watch:
         """What epoll has been told."""
 
 
-@enable_ki_protection
-async def _undisturbed(fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-    """Run a task of the package's own: Ctrl-C is for the program's."""
-    await fn(*args)
-
-
 class _EndOfPass(trio.abc.Instrument):
     def __init__(self, loop: TrioLoop) -> None:
         self._loop = loop
@@ -93,6 +88,7 @@ class TrioLoop:
         self._ends: list[Callable[[], None]] = []
         self._ready: deque[Turn] = deque()
         self._idle: list[trio.lowlevel.Task] = []
+        self.crashed: Callable[[BaseException], None] = traceback.print_exception
         self._breaths = 0
         self._draining = 0
         self._polling = False
@@ -160,7 +156,17 @@ class TrioLoop:
         self._token.run_sync_soon(callback)
 
     def spawn(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        self._nursery.start_soon(_undisturbed, fn, *args)
+        self._nursery.start_soon(self._guard, fn, *args)
+
+    @enable_ki_protection
+    async def _guard(self, fn: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+        """Run a task of the package's own: Ctrl-C is for the program's."""
+        try:
+            await fn(*args)
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # a bug, which must not end the others
+            self.crashed(exc)
 
     def fresh_context(self) -> contextvars.Context:
         return self._context.copy()
@@ -321,14 +327,14 @@ class TrioLoop:
         until = perf_counter() + _SLICE
         while ready:
             run = context.copy().run
-            coroutine = run(ready.popleft().start, scope)
-            if coroutine is not None:
-                try:
-                    trap = run(coroutine.send, None)
-                except StopIteration:
-                    pass
-                else:
-                    return run, coroutine, trap
+            try:
+                coroutine = run(ready.popleft().start, scope)
+                if coroutine is not None:
+                    return run, coroutine, run(coroutine.send, None)
+            except StopIteration:
+                pass
+            except BaseException as exc:  # as above
+                self.crashed(exc)
             if scope.touched and scope.used():
                 break
             if perf_counter() > until:
@@ -353,6 +359,10 @@ class TrioLoop:
                     trap = run(coroutine.send, value)
         except StopIteration:
             return
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # as above
+            self.crashed(exc)
         finally:
             self._draining += 1
 

@@ -24,9 +24,10 @@ from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
+from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed, Target
-from xoscar_sc.runtime.runtime import Listening, Place, Runtime
+from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream

@@ -89,7 +89,7 @@ class StatelessActor:
         """Let other messages in while this block waits for something; the lock is taken back at its end.
 
         In code that does not have the actor's lock (a ``no_lock`` method, a task of the nursery, a stateless actor) it
-        does nothing.
+        does nothing; nor, in a pool that runs asyncio, in a task that the message has started.
 
         Cancellation: the lock is taken back before the cancellation goes on.
         """

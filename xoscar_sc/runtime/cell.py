@@ -8,6 +8,7 @@ often as anybody likes, and each time at least as strongly as before; the host c
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,7 @@ from xoscar_sc.runtime.intake import Intake
 from xoscar_sc.runtime.methods import Method, is_awaitable
 from xoscar_sc.runtime.traits import DEFAULT, Traits
 from xoscar_sc.runtime.work_local import LocalWork
+from xoscar_sc.serialize import describe
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -106,7 +108,7 @@ class Cell(Intake):
 
     def died(self, *, maybe_executed: bool) -> ActorDied:
         """What a message gets that the actor will not answer any more."""
-        cause = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
+        cause = None if self.error is None else describe(self.error)
         if cause is None and self._failing:
             cause = "an error in its nursery"
         if not self.uid:
@@ -135,9 +137,10 @@ class Cell(Intake):
     def tell_failed(self, method: str, exc: BaseException) -> None:
         """A message that nobody waits for raised, or will not run: the first is the actor's failure."""
         if self.ending or (self.abandoned and isinstance(exc, ActorDied)):
-            self.runtime.dropped(self.uid, method, str(exc))
+            self.runtime.dropped(self.uid, method, describe(exc))
         else:
-            exc.add_note(f"in a tell to {method}() of {self.where()}")
+            with contextlib.suppress(Exception):  # a frozen dataclass takes no notes
+                exc.add_note(f"in a tell to {method}() of {self.where()}")
             self.fail(exc)
 
     # The end

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from xoscar_sc.errors import ContextCancelled
+from xoscar_sc.errors import ConnectionLost, ContextCancelled
 from xoscar_sc.ipc import Channel, ChannelLine, Talk, dialogue_key
 from xoscar_sc.protocol import Call, Cancelled, Failed, Started
 from xoscar_sc.serialize import UNTYPED, Codec, Types, dump_types, dumps, load_types, loads, rebuild
@@ -30,6 +30,8 @@ class Opening:
     def __init__(self, me: str, peer: str) -> None:
         self.me = me
         self.peer = peer
+        self.timed_out = False
+        """The other side was cancelled by the deadline that it was opened with."""
 
     def begin(self, started: Any) -> Any:
         """Take note of what the other side has started with; its value.
@@ -70,15 +72,18 @@ class Opening:
     async def close(self) -> None:
         """Cancel the other side, and wait until it has ended, for as long as a cancel may take."""
         self.talk.asked = True
-        await self._wait_withdrawn()
         if not self.talk.filled:
-            self._give_up()
+            # It is cancelled first: what it meets then is no end of the stream to go on from.
+            self._withdraw()
+            self.talk.side.close()
+        await self._wait_withdrawn()
+        self.give_up()
 
     async def _wait_withdrawn(self) -> None:
         raise NotImplementedError
 
-    def _give_up(self) -> None:
-        """End the talk, though the other side has not."""
+    def give_up(self) -> None:
+        """End the talk, though the other side may not have."""
         raise NotImplementedError
 
     def wanted(self, failure: Exception | None) -> bool:
@@ -88,6 +93,7 @@ class Opening:
     def _cancelled(self) -> Exception:
         if self.talk.asked:
             return context_cancelled(self.me)
+        self.timed_out = True
         return TimeoutError(f"{self.peer} was cancelled by the deadline that it was opened with")
 
 
@@ -138,7 +144,7 @@ class RemoteOpening(Opening):
     async def _wait_withdrawn(self) -> None:
         await self._channel.withdraw(self._message, self.talk, self._unconfirmed)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         self.talk.set(context_cancelled(self.me))
 
 
@@ -176,7 +182,7 @@ class LocalOpening(Opening):
 
     def begin(self, started: Any) -> Any:
         self.codec = Codec(self.other.types.other_side())
-        return self.copied(started[0])
+        return started[0]
 
     def unpack(self, item: Any) -> Any:
         return item
@@ -196,7 +202,7 @@ class LocalOpening(Opening):
     async def _wait_withdrawn(self) -> None:
         await self._withdraw_here(self._work)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         self.talk.set((False, context_cancelled(self.me)))
 
 
@@ -215,11 +221,15 @@ class Serving:
         self.types = Types()
         self._codec = UNTYPED
         self._opening: LocalOpening | None = None
+        self._channel: Channel | None = None
         self.talk: Talk
+        self.reason: Exception | None = None
+        """What it is answered with when it has ended, since it was ended from here."""
 
     def reach(self, channel: Channel, message: Call) -> None:
         """The other side is at the other end of a channel."""
-        self._channel, self._message = channel, message
+        self._channel = channel
+        self._message = message
         self.talk = Talk(
             channel.loop,
             lambda _: ChannelLine(channel, message, mine=False, pack=self._pack),
@@ -247,8 +257,9 @@ class Serving:
     def start(self, value: object) -> None:
         """See :class:`Conversation`."""
         if self._opening is not None:
-            self._opening.talk.started.set((value,))
+            self._opening.talk.started.set((self._opening.copied(value),))
             return
+        assert self._channel is not None
         segments: list[memoryview] = []
         body = dumps(value, segments)
         started = Started(self._message.id, body, dump_types(self.types))
@@ -265,8 +276,25 @@ class Serving:
     async def cancel(self) -> None:
         """See :class:`Conversation`."""
         address = self._work.cell.runtime.address
-        self._work.break_off(context_cancelled(f"{address} {self._name}"))
+        self.end(context_cancelled(f"{address} {self._name}"))
         await anyio.lowlevel.checkpoint()
+
+    def end(self, reason: Exception) -> None:
+        """Cancel this side; when it has ended, the other one gets ``reason``."""
+        if self.reason is None:
+            self.reason = reason
+        self._work.break_dialogue(self.reason)
+
+    def withdrawn(self) -> None:
+        """The other side does not want it any more, or has gone: then nothing comes, even to who minds no cancel."""
+        self.talk.side.withdrawn(lambda: context_cancelled(self.peer))
+        if self._channel is not None and self._channel.closed:
+            self.talk.side.finish(lambda: ConnectionLost(f"the connection to {self.peer} was lost"))
+
+    def finished(self) -> None:
+        """This side has ended: its stream is of no use any more."""
+        self.talk.side.finish(lambda: None)
+        self.talk.side.close()
 
 
 class LocalLine:
@@ -282,8 +310,8 @@ class LocalLine:
     def demand(self, count: int) -> None:
         self._other().side.demanded(count)
 
-    def end(self) -> None:
-        self._other().side.ended()
+    def end(self, *, reads: bool) -> None:
+        self._other().side.ended(reads=reads)
 
 
 def context_cancelled(by: str) -> ContextCancelled:

@@ -100,3 +100,30 @@ def current_actor() -> StatelessActor:
         raise XoscarError("no actor's code is running here")
     actor: StatelessActor = frame.cell.instance
     return actor
+
+
+class Delegate(Frame):
+    """A task that calls for somebody else, who waits for it: one that the loop cannot tell to be waited for."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: Frame, task: object) -> None:
+        super().__init__(reader.cell)
+        self._reader = reader
+        self.task = task
+
+    def links(self) -> tuple[Link, ...]:
+        return self._reader.links()
+
+    def wait_for(self, way: Way) -> None:
+        self._reader.wait_for(way)
+
+    def waited(self, way: Way) -> None:
+        self._reader.waited(way)
+
+
+def delegate(reader: Frame | None) -> None:
+    """Let the running task call for ``reader``."""
+    runtime = running_runtime()
+    if reader is not None and runtime is not None:
+        current_frame.set(Delegate(reader, runtime.loop.task()))

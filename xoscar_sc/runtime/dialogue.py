@@ -99,6 +99,7 @@ class Context:
         """
         if self._opened:
             raise RuntimeError("result() is for the side that has opened the dialogue")
+        await self._talk.loop.breathe()
         await self._talk.wait()
         failure = self._talk.failure()
         if failure is not None:

@@ -14,17 +14,42 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 import anyio
 
 from xoscar_sc.errors import Lagged
-from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.loop import Loop, Slot, undisturbed
 
 Overflow: TypeAlias = Literal["block", "drop_oldest", "raise"]
+
+
+class _Gap:
+    """Stands where messages were dropped.
+
+    Args:
+        missed: how many.
+    """
+
+    def __init__(self, missed: int = 0) -> None:
+        self.missed = missed
+
+
+class _Bad:
+    """Stands for a message that makes no sense here.
+
+    Args:
+        exc: why.
+    """
+
+    def __init__(self, exc: Exception) -> None:
+        self.exc = exc
 
 
 class Fanout:
     """What the subscriptions of one stream share."""
 
-    def __init__(self, loop: Loop, receive: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(
+        self, loop: Loop, receive: Callable[[], Awaitable[Any]], unpack: Callable[[Any], Any]
+    ) -> None:
         self.loop = loop
         self._receive = receive
+        self._unpack = unpack
         self.subscriptions: set[Subscription] = set()
         self._reading = False
         """One of them reads the stream."""
@@ -32,8 +57,9 @@ class Fanout:
         """What the stream ended with."""
         self._waiting: list[Slot] = []
 
-    async def read(self, reader: Subscription) -> None:
-        """Wait until ``reader`` may have something new."""
+    @undisturbed
+    async def read(self) -> None:
+        """Wait until there may be something new."""
         if self._end is not None:
             raise self._end
         if self._reading or any(each.blocks for each in self.subscriptions):
@@ -41,16 +67,23 @@ class Fanout:
             return
         self._reading = True
         try:
-            item = await self._receive()
-        except (Exception, anyio.EndOfStream) as exc:
+            packed = await self._receive()
+        except Exception as exc:
             self._end = exc
             raise
         else:
+            item = self._unpacked(packed)
             for each in self.subscriptions:
                 each.put(item)
         finally:
             self._reading = False
             self.changed()
+
+    def _unpacked(self, packed: object) -> Any:
+        try:
+            return self._unpack(packed)
+        except Exception as exc:  # all get it, in its place, and the stream goes on
+            return _Bad(exc)
 
     async def _wait(self) -> None:
         slot = self.loop.slot()
@@ -82,27 +115,35 @@ class Subscription:
         self._max = max_buffer
         self._overflow = overflow
         self._items: deque[Any] = deque()
-        self._missed = 0
+        """Those that wait, and a gap for those that were dropped between them."""
+        self._waiting = 0
+        """Those that wait, without the gaps."""
 
     @property
     def blocks(self) -> bool:
         """Whether nothing may be read for anybody until this one has read."""
-        return self._overflow == "block" and len(self._items) >= self._max
+        return self._overflow == "block" and self._waiting >= self._max
 
     def put(self, item: object) -> None:
         """A message has come."""
-        if len(self._items) >= self._max:
-            if self._overflow == "raise":
-                self._missed += 1
-                return
-            self._items.popleft()
-        self._items.append(item)
+        items = self._items
+        if self._waiting < self._max:
+            self._waiting += 1
+        elif self._overflow == "raise":
+            if not isinstance(items[-1], _Gap):
+                items.append(_Gap())
+            items[-1].missed += 1
+            return
+        else:
+            items.popleft()
+        items.append(item)
 
+    @undisturbed
     async def receive(self) -> Any:
         """The next message, as soon as there is one; see :meth:`Stream.receive`.
 
         Raises:
-            Lagged: so many were dropped, since this reader was too slow. The next ones come again.
+            Lagged: so many were dropped in this place, since this reader was too slow. The next ones come again.
             anyio.ClosedResourceError: its block has been left, or not entered.
         """
         await self._fanout.loop.breathe()
@@ -110,13 +151,18 @@ class Subscription:
             if self not in self._fanout.subscriptions:
                 raise anyio.ClosedResourceError("this subscription is not open")
             if self._items:
-                item = self._items.popleft()
-                self._fanout.changed()
-                return item
-            if self._missed:
-                missed, self._missed = self._missed, 0
-                raise Lagged(missed)
-            await self._fanout.read(self)
+                return self._next()
+            await self._fanout.read()
+
+    def _next(self) -> Any:
+        item = self._items.popleft()
+        if isinstance(item, _Gap):
+            raise Lagged(item.missed)
+        self._waiting -= 1
+        self._fanout.changed()
+        if isinstance(item, _Bad):
+            raise item.exc
+        return item
 
     def __aiter__(self) -> Self:
         return self
@@ -136,4 +182,5 @@ class Subscription:
     ) -> None:
         self._fanout.subscriptions.discard(self)
         self._items.clear()
+        self._waiting = 0
         self._fanout.changed()

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from xoscar_sc.runtime.current import delegate, running_runtime, waiting_frame
+
 V = TypeVar("V")
 
 
@@ -19,8 +21,11 @@ async def gather(functions: Iterable[Callable[[], Coroutine[Any, Any, V]]]) -> l
     """
     functions = list(functions)
     values: list[Any] = [None] * len(functions)
+    runtime = running_runtime()
+    reader = None if runtime is None else waiting_frame(runtime.loop)
 
     async def fill(index: int, function: Callable[[], Coroutine[Any, Any, V]]) -> None:
+        delegate(reader)
         values[index] = await function()
 
     failure: BaseExceptionGroup | None = None

@@ -182,12 +182,14 @@ class _AsyncSteps:
     def __init__(self, generator: Any) -> None:
         self._generator = generator
 
+    @disturbed
     async def send(self, value: Any) -> Any:
         try:
             return await self._generator.asend(value)
         except StopAsyncIteration:
             raise _Done(None) from None
 
+    @disturbed
     async def throw(self, exc: BaseException) -> Any:
         try:
             return await self._generator.athrow(exc)

@@ -17,7 +17,7 @@ from xoscar_sc.errors import ActorDied, ActorNotExist, ConnectionLost, PoolDied
 from xoscar_sc.runtime.gathering import awaited, gather
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef
-from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.streams import ResultStream, Source
 from xoscar_sc.serialize import dumps
 
 T = TypeVar("T", covariant=True)
@@ -34,6 +34,10 @@ def check_route(route: object) -> None:
     """Raise :exc:`ValueError` if there is no such route."""
     if route not in get_args(Route):
         raise ValueError(f"route= is {route!r}; it is one of {get_args(Route)}")
+
+
+_ENDS = (ActorNotExist, ActorDied, PoolDied, ConnectionLost)
+"""What a call may raise whose actor has ended."""
 
 
 class GroupMethod:
@@ -63,7 +67,8 @@ class GroupMethod:
             for member in group.members:
                 await getattr(member, self._name).tell(*args, **kwargs)
         else:
-            await getattr(group.members[group.__pick__(args)], self._name).tell(*args, **kwargs)
+            index = group.__pick__(args)
+            await group.__track__(index, getattr(group.members[index], self._name).tell(*args, **kwargs))
 
     def map(
         self,
@@ -202,18 +207,27 @@ class ActorGroup(Generic[T]):
             return gather([partial(awaited, call) for call in calls])
         index = self.__pick__(args)
         call = getattr(self.members[index], name)(*args, **kwargs)
-        return call if isinstance(call, ResultStream) else self._tracked(index, call)
+        if isinstance(call, ResultStream):
+            return _MemberStream(self, index, name, args, kwargs)
+        return self.__track__(index, call)
 
-    async def _tracked(self, index: int, call: Coroutine[Any, Any, Any]) -> Any:
-        self._busy[index] += 1
+    async def __track__(self, index: int, call: Coroutine[Any, Any, Any]) -> Any:
+        self.__busier__(index, 1)
         try:
             return await call
-        except (ActorNotExist, ActorDied, PoolDied, ConnectionLost):
-            if not await self.members[index].is_alive():
-                self._gone.add(index)
+        except _ENDS:
+            await self.__check__(index)
             raise
         finally:
-            self._busy[index] -= 1
+            self.__busier__(index, -1)
+
+    def __busier__(self, index: int, change: int) -> None:
+        self._busy[index] += change
+
+    async def __check__(self, index: int) -> None:
+        """A member may have ended: if so, others are chosen from now on."""
+        if not await self.members[index].is_alive():
+            self._gone.add(index)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorGroup):
@@ -236,3 +250,40 @@ def _bytes_of(key: object) -> bytes:
         return _encode(key)
     except (TypeError, ValueError, OverflowError, RecursionError):  # it is no plain value
         return dumps(key)
+
+
+class _MemberStream(ResultStream[Any]):
+    """A stream of one of a group's actors, which is busy as long as that is open."""
+
+    def __init__(
+        self,
+        group: ActorGroup[Any],
+        index: int,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        super().__init__(group.members[index].__target__(), method, args, kwargs)
+        self._group = group
+        self._index = index
+        self._counts = False
+
+    async def _open(self) -> Source:
+        source = await super()._open()
+        if not self._ended:
+            self._counts = True
+            self._group.__busier__(self._index, 1)
+        return source
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except _ENDS:
+            await self._group.__check__(self._index)
+            raise
+
+    def _end(self) -> None:
+        super()._end()
+        if self._counts:
+            self._counts = False
+            self._group.__busier__(self._index, -1)

@@ -6,10 +6,11 @@ The mailbox decides (:mod:`xoscar_sc.runtime.mailbox`); here it is carried out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -18,7 +19,7 @@ from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.generators import KINDS, run_generator
 from xoscar_sc.runtime.mailbox import Mailbox
-from xoscar_sc.runtime.methods import Method, intercepts, is_awaitable, methods_of
+from xoscar_sc.runtime.methods import LOCAL, Method, intercepts, is_awaitable, methods_of
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work import Work, call
 
@@ -124,24 +125,29 @@ class Intake:
                     self._senders.remove(slot)
                 raise
 
-    @asynccontextmanager
-    async def unlocked(self) -> AsyncIterator[None]:
+    def unlocked(self) -> AbstractAsyncContextManager[None]:
         """Let other messages in, and wait for the lock again in the end, whatever happens."""
-        frame = current_frame.get()
+        return _Unlocked(self)
+
+    def lend(self) -> Work | None:
+        """Lend the lock; the message that has lent it, or None if this code does not have it."""
         work = self.mailbox.holder
-        if work is None or frame is not work:
-            yield  # this code does not have the lock
-            return
-        work.returning = slot = self.runtime.loop.slot()
+        # A task of the actor's nursery has the context of the message that started it, and not its lock.
+        if work is None or current_frame.get() is not work or not self.runtime.loop.within(work.task):
+            return None
+        work.returning = self.runtime.loop.slot()
         self._go_on(self.mailbox.lend(work))
-        try:
-            yield
-        finally:
-            if not self.mailbox.want_back(work):
-                if work.chain:
-                    self.runtime.deadlocks.blocked(work)
-                await self.runtime.loop.run_shielded(slot.wait)
-            work.returning = None
+        return work
+
+    async def take_back(self, work: Work) -> None:
+        """Wait until a message has the lock again that it has lent."""
+        slot = work.returning
+        assert slot is not None
+        if not self.mailbox.want_back(work):
+            if work.chain:
+                self.runtime.deadlocks.blocked(work)
+            await self.runtime.loop.run_shielded(slot.wait)
+        work.returning = None
 
     def function(self, name: str) -> Callable[..., Any]:
         """The actor's method of this name, bound.
@@ -151,10 +157,10 @@ class Intake:
         """
         if name in self.methods:
             return getattr(self.instance, name)  # type: ignore[no-any-return]
-        if name.startswith("_") or not callable(getattr(self.instance, name, None)):
-            raise AttributeError(f"{self.cls.__name__} has no public method {name!r}")
-        function: Callable[..., Any] = getattr(self.instance, name)
-        return function
+        function: Any = None if name.startswith("_") or name in LOCAL else getattr(self.instance, name, None)
+        if not callable(function) or isinstance(function, type):
+            raise AttributeError(f"{self.cls.__name__} has no public method {name!r}")  # noqa: TRY004
+        return cast("Callable[..., Any]", function)
 
     def batch_function(self, name: str) -> Callable[..., Any] | None:
         """The method's version for many calls, bound, if it has one."""
@@ -232,3 +238,21 @@ class Intake:
         while not self.mailbox.empty:
             self._idle = self.runtime.loop.slot()
             await self._idle.wait()
+
+
+class _Unlocked(AbstractAsyncContextManager[None]):
+    # By hand, since what contextlib makes touches the exceptions that pass through it.
+
+    def __init__(self, cell: Intake) -> None:
+        self._cell = cell
+        self._work: Work | None = None
+
+    async def __aenter__(self) -> None:
+        self._work = self._cell.lend()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            await self._cell.take_back(work)

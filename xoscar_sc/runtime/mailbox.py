@@ -28,6 +28,9 @@ class Message(Protocol):
     def answered(self) -> bool:
         """It has been cancelled, or refused."""
 
+    waits: bool
+    """It is in :attr:`Mailbox.waiting`; the mailbox's own mark."""
+
 
 M = TypeVar("M", bound=Message)
 
@@ -54,15 +57,40 @@ class Mailbox(Generic[M]):
         """The one that has the lock."""
         self._returning: deque[M] = deque()
         """Those that want the lock back that they have lent."""
+        self._dead = 0
+        """Of those that wait: those that have been answered already."""
         self._beside: set[M] = set()
         """Of those that came before messages may start: those that need no lock."""
         self.open = False
         """Messages may start."""
 
     @property
+    def full(self) -> bool:
+        """Whether as many wait as may."""
+        return len(self.waiting) - self._dead >= self.bound
+
+    @property
     def crowded(self) -> bool:
         """Whether a sender should wait."""
-        return len(self.waiting) >= self.bound and self.overflow == "wait"
+        return self.full and self.overflow == "wait"
+
+    def answered(self, message: M) -> None:
+        """A message was cancelled or refused; if it waits, it is forgotten in time."""
+        if message.waits:
+            message.waits = False
+            self._dead += 1
+            if self._dead * 2 > len(self.waiting):
+                self.waiting = deque(each for each in self.waiting if each.waits)
+                self._beside.intersection_update(self.waiting)
+                self._dead = 0
+
+    def _take(self, message: M) -> bool:
+        """A message has been taken out of those that wait; whether it still wants to run."""
+        if message.waits:
+            message.waits = False
+            return True
+        self._dead -= 1
+        return False
 
     def wanted(self, message: M) -> bool:
         """Whether a message has the lock, and others wait for it."""
@@ -97,11 +125,13 @@ class Mailbox(Generic[M]):
         if self.holder is not None and message.chain:
             self._check(message)
         dropped = None
-        if len(self.waiting) >= self.bound and self.overflow != "wait":
+        if self.overflow != "wait" and self.full:
             if self.overflow != "drop_oldest":
                 return False, message
-            oldest = self.waiting.popleft()
-            dropped = None if oldest.answered else oldest
+            while not self._take(oldest := self.waiting.popleft()):
+                pass
+            dropped = oldest
+        message.waits = True
         self.waiting.append(message)
         if beside:
             self._beside.add(message)
@@ -127,9 +157,11 @@ class Mailbox(Generic[M]):
         waiting, self.waiting = self.waiting, deque()
         started: list[M] = []
         for message in waiting:
-            if message.answered:
+            if not self._take(message):
                 continue
-            (self.waiting if self.serial and message not in self._beside else started).append(message)
+            stays = self.serial and message not in self._beside
+            message.waits = stays
+            (self.waiting if stays else started).append(message)
         self._beside.clear()
         self.running.update(started)
         following = self._next()
@@ -163,7 +195,7 @@ class Mailbox(Generic[M]):
             return self.holder
         while self.waiting:
             message = self.waiting.popleft()
-            if not message.answered:
+            if self._take(message):
                 self.holder = message
                 self.running.add(message)
                 return message
@@ -171,7 +203,8 @@ class Mailbox(Generic[M]):
 
     def clear(self) -> list[M]:
         """Take out all that wait."""
-        waiting = [message for message in self.waiting if not message.answered]
+        waiting = [message for message in list(self.waiting) if self._take(message)]
         self.waiting.clear()
+        self._dead = 0
         self._beside.clear()
         return waiting

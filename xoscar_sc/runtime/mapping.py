@@ -10,16 +10,12 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
 from xoscar_sc.loop import Loop, Slot, undisturbed
-from xoscar_sc.runtime.current import Frame, current_frame, require_runtime, waiting_frame
-
-if TYPE_CHECKING:
-    from xoscar_sc.protocol import Link
-    from xoscar_sc.runtime.deadlock import Way
+from xoscar_sc.runtime.current import Frame, delegate, require_runtime, waiting_frame
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -145,11 +141,10 @@ class _Runners:
     # The runners
 
     async def _run(self, scope: anyio.CancelScope, reader: Frame | None) -> None:
-        if reader is not None:
-            current_frame.set(_Caller(reader, self._loop.task()))
+        delegate(reader)
         try:
             with scope:
-                while await self._run_one():
+                while await self._run_one(scope):
                     pass
         finally:
             self._running -= 1
@@ -165,7 +160,7 @@ class _Runners:
         finally:
             self._gone.set()
 
-    async def _run_one(self) -> bool:
+    async def _run_one(self, scope: anyio.CancelScope) -> bool:
         """Take an item, and call; whether there may be another."""
         async with self._taking:
             while not self._over and self._taken - self._read >= self._limit:
@@ -180,7 +175,9 @@ class _Runners:
             except StopAsyncIteration:
                 self._end()
                 return False
-            except Exception as exc:  # of whoever gives the items
+            except BaseException as exc:  # of whoever gives the items
+                if scope.cancel_called and isinstance(exc, self._loop.cancelled):
+                    raise
                 self._taken += 1
                 self._complete(number, succeeded=False, value=exc)
                 return False
@@ -261,26 +258,6 @@ class _Runners:
         """Cancel the calls that are open, and wait for nothing; from any thread."""
         with contextlib.suppress(Exception):  # the loop has ended, and everything with it
             self._loop.soon(self._cancel)
-
-
-class _Caller(Frame):
-    """A runner calls for somebody else, who waits for it."""
-
-    __slots__ = ("_reader",)
-
-    def __init__(self, reader: Frame, task: object) -> None:
-        super().__init__(reader.cell)
-        self._reader = reader
-        self.task = task
-
-    def links(self) -> tuple[Link, ...]:
-        return self._reader.links()
-
-    def wait_for(self, way: Way) -> None:
-        self._reader.wait_for(way)
-
-    def waited(self, way: Way) -> None:
-        self._reader.waited(way)
 
 
 async def _items(iterables: Sequence[Items]) -> AsyncIterator[tuple[Any, ...]]:

@@ -24,6 +24,8 @@ _IDEMPOTENT = "__xsc_idempotent__"
 _APART = "__xsc_apart__"
 _CONTEXT = "__xsc_context__"
 _DISPATCHES = "__xsc_dispatches__"
+LOCAL = frozenset({"unlocked"})
+"""Public methods of every actor that are for its own code."""
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
 
 
@@ -62,6 +64,7 @@ class Method:
         name: its name.
         at_once: a call ends in its first step, as far as is known.
         one_step: it is a coroutine function, and its coroutines end in their first step.
+        code: its byte code, of which that is known.
         beside: it may run beside other messages.
         in_thread: it runs in a thread of its own.
         apart: it is no message of the actor's, whose end does not wait for it.
@@ -79,6 +82,7 @@ class Method:
         "at_once",
         "batch",
         "beside",
+        "code",
         "high",
         "in_thread",
         "low",
@@ -91,7 +95,13 @@ class Method:
     )
 
     def __init__(
-        self, name: str, function: Callable[..., Any], *, plain: bool = True, static: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        plain: bool = True,
+        static: bool = False,
+        exact: bool = True,
     ) -> None:
         self.name = name
         self.talks = talks_of(function)
@@ -101,7 +111,7 @@ class Method:
         self.in_thread = getattr(function, _THREAD, False)
         self.apart = getattr(function, _APART, False)
         self.retry: Retry | None = getattr(function, _IDEMPOTENT, None)
-        at_once = self.plain and not self.in_thread and inspect.isfunction(function)
+        at_once = self.plain and exact and not self.in_thread and inspect.isfunction(function)
         if isinstance(function, Extensible):
             self.batch = function.batch_function
             function = function.function
@@ -109,7 +119,9 @@ class Method:
         generates = self.streams or inspect.isgeneratorfunction(function)
         self.at_once = at_once and not generates and not may_wait(function)
         self.one_step = self.at_once and inspect.iscoroutinefunction(function)
-        self._signature = _signature(function, static=static, skip=1 if self.talks is None else 2)
+        self.code = getattr(function, "__code__", None)
+        skip = 1 if self.talks is None else 2
+        self._signature = _signature(function, static=static, skip=skip) if exact else None
         self.low, self.high = _limits(self._signature)
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -139,13 +151,17 @@ def intercepts(cls: type) -> bool:
 def _public_methods(cls: type) -> Iterator[tuple[str, Method]]:
     plain = not intercepts(cls)
     for name in dir(cls):
-        if not name.startswith("_"):
+        if not name.startswith("_") and name not in LOCAL:
             value = inspect.getattr_static(cls, name)
-            static = isinstance(value, staticmethod)
+            static, exact = isinstance(value, staticmethod), True
             if isinstance(value, (staticmethod, classmethod)):
-                value = value.__func__
+                function = value.__func__  # a mark may have been put on either
+                vars(function).update({k: v for k, v in vars(value).items() if k.startswith("__xsc_")})
+                value = function
+            if isinstance(value, functools.partialmethod):
+                value, exact = value.func, False
             if callable(value) and not isinstance(value, type):
-                yield name, Method(name, value, plain=plain, static=static)
+                yield name, Method(name, value, plain=plain, static=static, exact=exact)
 
 
 def _signature(function: Callable[..., Any], *, static: bool, skip: int) -> inspect.Signature | None:
@@ -323,8 +339,8 @@ def context(function: Any = None, *, sends: Any = None, receives: Any = None) ->
 def idempotent(*, retries: int = 3, backoff: float = 0.1) -> Callable[[F], F]:
     """Let calls of a method be repeated when the actor's pool dies: to run it twice does no harm.
 
-    A call that ends with :exc:`PoolDied` is sent again, to whichever actor has the uid then; for anything else that
-    happens, once is all. Tells and batches are not repeated.
+    A call whose actor's pool dies is sent again, to whichever actor has the uid then; for anything else that happens,
+    once is all. Tells and batches are not repeated.
 
     Args:
         retries: how often, at most.

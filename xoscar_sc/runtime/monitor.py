@@ -32,9 +32,13 @@ class Monitor:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._scope = anyio.CancelScope()
+        self._entered = False
 
     @undisturbed
     async def __aenter__(self) -> MemoryObjectReceiveStream[Exit]:
+        if self._entered:
+            raise RuntimeError("a monitor watches once: ask the reference for another")
+        self._entered = True
         runtime = self._target.runtime()
         self._run_shielded = runtime.loop.run_shielded
         self._ended = runtime.loop.slot()

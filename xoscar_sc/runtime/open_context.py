@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime.dialogue import Context
@@ -25,7 +27,7 @@ class OpenContext(AbstractAsyncContextManager[tuple[Context, Any]]):
     cancelled, and raises that.
 
     Raises:
-        RuntimeError: the other side returned before it called ``started``.
+        RuntimeError: the other side returned before it called ``started``; or it was opened before.
         ContextCancelled: the other side has cancelled the dialogue.
         what the other side raised.
         PoolDied, ActorDied, ActorNotExist, ConnectionLost: there is no other side, any more.
@@ -43,27 +45,35 @@ class OpenContext(AbstractAsyncContextManager[tuple[Context, Any]]):
         self._kwargs = kwargs
         self._peer = peer
         self._scope = anyio.CancelScope()
+        self._deadline = math.inf
         self._opening: Opening
+        self._used = False
 
     @undisturbed
     async def __aenter__(self) -> tuple[Context, Any]:
+        if self._used:
+            raise RuntimeError("this dialogue has been opened already; call open_context() again")
+        self._used = True
         outgoing = self._target.runtime().outgoing
+        self._deadline = anyio.current_effective_deadline()
         self._opening = opening = await outgoing.open_dialogue(
             self._target, self._method, self._args, self._kwargs, self._peer
         )
         self._args, self._kwargs = (), {}
         talk = opening.talk
         self._scope.__enter__()
+        first: Any = None
         try:
             started = await talk.started.wait()
             if started is None:
                 raise talk.failure() or RuntimeError(f"{self._peer} returned before it called started()")
             first = opening.begin(started)
         except BaseException as exc:
-            final = await self._leave(exc)
-            if final is None or final is exc:
-                raise
-            raise final from None
+            failed = await self._leave(exc)
+        else:
+            failed = None
+        if failed is not None:
+            raise failed  # here, where it has no context but its own
         talk.when_failed = self._failed
         if talk.failure() is not None:
             self._failed()
@@ -90,15 +100,33 @@ class OpenContext(AbstractAsyncContextManager[tuple[Context, Any]]):
         opening = self._opening
         talk = opening.talk
         if exc is None:
+            talk.side.close()  # who still reads or writes over there need not wait for this side
             try:
                 await talk.wait()
             except BaseException as cancelled:
                 exc = cancelled
         if not talk.filled:
-            await talk.loop.run_shielded(opening.close)
+            try:
+                await talk.loop.run_shielded(opening.close)
+            except BaseException as interrupted:  # by asyncio's own cancellation, or Ctrl-C
+                opening.give_up()
+                exc = interrupted
         talk.side.close()
+        rest = leave_scope(self._scope, exc)
         failure = None if opening.wanted(talk.failure()) else talk.failure()
-        return _one(leave_scope(self._scope, exc), failure, talk.loop.cancelled)
+        if opening.timed_out:
+            return rest or await self._wait_deadline() or failure
+        return _one(rest, failure, talk.loop.cancelled)
+
+    async def _wait_deadline(self) -> BaseException | None:
+        """The other side has seen the deadline pass; it is bound to be here in a moment, as a cancellation."""
+        try:
+            if self._deadline < math.inf:
+                await anyio.sleep_until(self._deadline)
+                await anyio.lowlevel.checkpoint()
+        except BaseException as exc:
+            return exc
+        return None
 
 
 def _one(

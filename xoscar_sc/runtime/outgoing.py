@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from xoscar_sc.errors import MailboxFull
+from xoscar_sc.errors import FrameTooLarge, MailboxFull
 from xoscar_sc.events import CancelUnconfirmed
 from xoscar_sc.ipc import WINDOW, Answer, Channel, Segments
 from xoscar_sc.loop import undisturbed
@@ -211,7 +211,11 @@ class Outgoing:
             await self._wait_room(channel, target.uid)
             if channel.closed:
                 channel = await self._admit(target)  # and hear why
-        channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
+        try:
+            channel.post(Tell(target.uid, target.incarnation, method, body), segments, key=target.uid)
+        except FrameTooLarge:
+            channel.windows.give(target.uid)
+            raise
 
     async def _admit(self, target: Target) -> Channel:
         """The channel to the actor's pool, with a credit for one tell to the actor.
@@ -256,7 +260,7 @@ class Outgoing:
     async def _admit_here(self, cell: Cell) -> None:
         """Wait for room in a mailbox of this pool, or raise, as the actor wants it."""
         mailbox = cell.mailbox
-        if len(mailbox.waiting) >= mailbox.bound:
+        if mailbox.full:
             if mailbox.overflow == "raise":
                 raise cell.full()
             await self._wait_for(Way(self._runtime.address, cell.uid, Kind.ROOM), cell.wait_room)
@@ -282,8 +286,8 @@ class Outgoing:
                 LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
             )
         value = runtime.loop.fresh_context().run(_call, cell, known, args, kwargs)
-        if not known.one_step and (is_awaitable(value) or value.__class__ in KINDS):
-            known.at_once = False
+        if is_awaitable(value) or value.__class__ in KINDS:
+            known.at_once = known.one_step = False
             left = runtime.loop.seconds_left()
             return await self._wait_here(
                 LocalRest(cell, method, value, runtime.loop.slot(), chain, left, batch=False)
@@ -336,4 +340,6 @@ def _call(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, A
     """Call a method that ends in its first step, whether it is a coroutine function or not."""
     current_frame.set(cell.frame)
     function = getattr(cell.instance, method.name)
-    return run_one_step(function, args, kwargs) if method.one_step else call(function, *args, **kwargs)
+    if method.one_step:
+        return run_one_step(function, args, kwargs, method.code)
+    return call(function, *args, **kwargs)

@@ -12,7 +12,8 @@ import trio
 from xoscar_sc.launch import Launcher, LocalLauncher
 from xoscar_sc.loop import open_loop
 from xoscar_sc.runtime.current import set_running_runtime
-from xoscar_sc.runtime.runtime import Place, Runtime
+from xoscar_sc.runtime.place import Place
+from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.timeouts import Timeouts
 
 

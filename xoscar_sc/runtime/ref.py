@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Coroutine
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
@@ -75,7 +76,7 @@ class Target:
     def runtime(self) -> Runtime:
         """The runtime that the actor is reached through from here."""
         runtime = self._runtime
-        if runtime is None or runtime.closed:
+        if runtime is None or runtime.closed or runtime.thread != get_ident():
             self._runtime = runtime = require_runtime()
         return runtime
 
@@ -217,8 +218,10 @@ class IdempotentMethod(ActorMethod):
             try:
                 return await target.runtime().outgoing.send(target, self._name, args, kwargs)
             except PoolDied:
-                if not left:
-                    raise
+                runtime = target.runtime()
+                channel = runtime.peers.get(target.address)
+                if not left or target.address == runtime.address or not (channel is None or channel.closed):
+                    raise  # in the second case the method's own, of some other pool
             # Whoever has the uid by then; as long as nobody has, the pool is asked again, which has died.
             await anyio.sleep(seconds)
             seconds *= 2

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+import threading
+import traceback
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +23,7 @@ from xoscar_sc.errors import (
     ConnectionLost,
     LaunchError,
     PoolDied,
+    ProtocolError,
     XoscarError,
 )
 from xoscar_sc.events import ActorExited, Event, Exit
@@ -48,6 +52,7 @@ from xoscar_sc.runtime.exits import Exits, wait_exit
 from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
+from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.ref import Target
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
@@ -56,50 +61,8 @@ from xoscar_sc.timeouts import Timeouts
 
 T = TypeVar("T")
 
-
-class Place(msgspec.Struct, frozen=True):
-    """Where a pool stands in its tree."""
-
-    tree: str
-    """Unique among the trees of this host."""
-    directory: str
-    """Of the tree's sockets."""
-    name: str
-    pool_id: str
-    """Unique in the tree."""
-    root: str
-    """The address of the root."""
-    parent: str = ""
-    """The address of the pool that started this one; empty at the root."""
-    above: tuple[str, ...] = ()
-    """The addresses of the pools above, the root first."""
-    nursery: int = 0
-    """Which of the parent's nurseries this pool belongs to."""
-    labels: tuple[str, ...] = ()
-
-    @property
-    def address(self) -> str:
-        """Where the pool can be reached."""
-        return f"unix://{self.directory}/{self.pool_id}.sock"
-
-
-class Listening(Protocol):
-    """What a nursery wants to hear."""
-
-    def happened(self, event: Event) -> None:
-        """Something happened."""
-
-    def unreachable(self, address: str) -> None:
-        """The connection to a pool was lost, and its process has not ended."""
-
-    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
-        """An actor of this nursery's ended; ``unclaimed`` is an exception that nobody has waited for.
-
-        ``token`` says by which creation it had come to be.
-        """
-
-    def interrupted(self, exc: BaseException) -> None:
-        """Something in this process wants it to end."""
+_CRASHED = 70
+"""A pool's exit code when something of this package's own has failed: that of an internal software error."""
 
 
 class Runtime:
@@ -127,6 +90,8 @@ class Runtime:
         self.cancelling = False
         """What this pool does when it is to end is cancelled."""
         self.closed = False
+        self.thread = threading.get_ident()
+        """Where its loop runs."""
         self.serial = itertools.count(1).__next__
         """A number that no other call has given."""
         self._cells: dict[str, Cell] = {}
@@ -137,6 +102,7 @@ class Runtime:
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
+        loop.crashed = self._crashed
 
     def _new_control(self) -> None:
         cell = Cell(self, Control, "", 0)
@@ -169,6 +135,8 @@ class Runtime:
     def receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
         """Act on what a peer asks for."""
         if type(message) is Call or type(message) is Tell:
+            if type(message) is Call and message.id in channel.serving:
+                raise ProtocolError(f"call {message.id} was made twice")
             cell = self._cells.get(message.uid)
             if cell is None or cell.incarnation != message.incarnation != 0:
                 self._refuse(channel, message)
@@ -373,6 +341,16 @@ class Runtime:
             nursery.unreachable(address)
 
     # The end
+
+    def _crashed(self, exc: BaseException) -> None:
+        """Something of this package's own has failed: nobody may go on as if nothing were, or wait for ever."""
+        if self.is_root and self.nurseries:
+            self.exit_with(exc)
+            return
+        traceback.print_exception(exc)
+        if not self.is_root:
+            sys.stderr.flush()
+            os._exit(_CRASHED)
 
     def exit_with(self, exc: BaseException) -> None:
         """Code of the user's wants the process to end."""

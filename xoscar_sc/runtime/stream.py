@@ -26,7 +26,7 @@ class Stream:
     Raises, from all that sends and receives:
         anyio.ClosedResourceError: it was closed here.
         anyio.EndOfStream: the other side sends no more.
-        anyio.BrokenResourceError: the other side has ended, and reads no more.
+        anyio.BrokenResourceError: the other side has closed its stream, or has ended, and reads no more.
         PoolDied, ActorDied, ConnectionLost: the other side has died.
         what the other side raised.
     """
@@ -96,11 +96,8 @@ class Stream:
             TypeError, ValueError: an argument is wrong.
         """
         if self._fanout is None:
-            self._fanout = Fanout(self._talk.loop, self._receive_one)
+            self._fanout = Fanout(self._talk.loop, self._talk.side.receive, self._unpack)
         return Subscription(self._fanout, max_buffer, overflow)
-
-    async def _receive_one(self) -> Any:
-        return self._unpack(await self._talk.side.receive())
 
     def __aiter__(self) -> Self:
         return self
@@ -111,8 +108,13 @@ class Stream:
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
+    async def send_eof(self) -> None:
+        """Send no more, and go on reading; the other side meets the end of the stream, and may go on sending."""
+        self._talk.side.send_eof()
+        await anyio.lowlevel.checkpoint()
+
     async def aclose(self) -> None:
-        """Send no more, and read no more; the other side meets the end of the stream."""
+        """Send no more, and read no more: the other side meets the end of the stream, and cannot send any more."""
         self._talk.side.close()
         await anyio.lowlevel.checkpoint()
 

@@ -175,8 +175,11 @@ class ResultStream(Coroutine[Any, Any, Any], Generic[T_co]):
             raise
         if self._ended:  # another task has closed it meanwhile
             raise StopAsyncIteration
-        self._ended = True
-        valued, value = await source.end()
+        self._end()
+        try:
+            valued, value = await source.end()
+        except StopAsyncIteration as exc:  # the generator's own, and not the end of this
+            raise RuntimeError(f"{self._method}() raised StopAsyncIteration") from exc
         if valued and value is not None:
             raise TypeError(
                 f"{self._method}() of {self._target!r} returned {type(value).__name__}, and is no stream"
@@ -215,9 +218,9 @@ class ResultStream(Coroutine[Any, Any, Any], Generic[T_co]):
         """
         source = self._source
         if source is None or self._ended:
-            self._ended = True
+            self._end()
             return
-        self._ended = True
+        self._end()
         source.flow.clear()
         if not source.flow.filled:
             try:
@@ -237,8 +240,15 @@ class ResultStream(Coroutine[Any, Any, Any], Generic[T_co]):
             )
         finally:
             self._opening = False
+        if self._ended:  # another task has closed it meanwhile
+            source.flow.clear()
+            source.abandon()
         self._args, self._kwargs = (), {}
         return source
+
+    def _end(self) -> None:
+        """Nothing more is read of it."""
+        self._ended = True
 
     # Awaiting
 
@@ -283,6 +293,7 @@ class ResultStream(Coroutine[Any, Any, Any], Generic[T_co]):
         source = self._source
         if source is None or self._ended or source.flow.filled:
             return
+        self._end()
         with contextlib.suppress(Exception):  # the loop has ended, and everything with it
             self._loop.soon(source.abandon)
 

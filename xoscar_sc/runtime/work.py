@@ -21,6 +21,7 @@ from xoscar_sc.runtime.actor import Message
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.generators import KINDS, Feed, Left, run_generator
+from xoscar_sc.serialize import describe
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
@@ -41,11 +42,25 @@ def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
 
 @disturbed
+async def undergo(awaitable: Any) -> Any:
+    """Wait for what a user's function gave: Ctrl-C reaches that, as it reaches the function."""
+    return await awaitable
+
+
+@disturbed
 def run_one_step(
-    function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Coroutine[Any, Any, Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    code: object,
 ) -> Any:
-    """The value of a coroutine function that certainly does not wait."""
+    """The value of a coroutine function that certainly does not wait, as its ``code`` tells.
+
+    One that has other code, since the method was replaced, is given as it is.
+    """
     coroutine = function(*args, **kwargs)
+    if getattr(coroutine, "cr_code", None) is not code:
+        return coroutine
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -68,6 +83,7 @@ class Work(Frame):
         "stage",
         "token",
         "unwanted",
+        "waits",
     )
 
     def __init__(self, cell: Cell, method: str, chain: Chain, timeout: float | None, batch: bool) -> None:
@@ -87,6 +103,8 @@ class Work(Frame):
         """Where the values of its stream go, if its caller reads one."""
         self.unwanted = False
         """Its caller has left its stream."""
+        self.waits = False
+        """See :class:`~xoscar_sc.runtime.mailbox.Message`."""
         self.conversation: Serving | None = None
         """The dialogue that it opens, if it does."""
 
@@ -127,48 +145,54 @@ class Work(Frame):
     def start(self, scope: Scope) -> Coroutine[Any, Any, None] | None:
         """Begin, as a turn of the loop."""
         cell = self.cell
-        if self.stage is not QUEUED:
+        rest: Coroutine[Any, Any, None] | None = None
+        if self.stage is QUEUED and (self.deadline is None or self._in_time(scope)):
+            self.stage = RUNNING
+            self.scope = scope
+            self.task = cell.runtime.loop.task()
+            current_frame.set(self)
+            try:
+                rest = self._begin(cell)
+            except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
+                self._raised(exc)
+        if rest is None:
             cell.finished(self)
-            return None
-        self.stage = RUNNING
-        if self.deadline is not None:
-            if self.deadline <= cell.runtime.loop.now():
-                self.stage = ANSWERED
-                self.answer_cancelled()
-                cell.finished(self)
-                return None
+        return rest
+
+    def _in_time(self, scope: Scope) -> bool:
+        """Whether the deadline is still to come; then it is that of ``scope``."""
+        assert self.deadline is not None
+        if self.deadline > self.cell.runtime.loop.now():
             scope.deadline = self.deadline
-        self.scope = scope
-        self.task = cell.runtime.loop.task()
-        current_frame.set(self)
+            return True
+        self.stage = ANSWERED
+        self.answer_cancelled()
+        return False
+
+    def _begin(self, cell: Cell) -> Coroutine[Any, Any, None] | None:
+        """Call the method; what is left to do if it gave something to wait for."""
         known = cell.methods.get(self.method)
         try:
-            if known is None or self.batch or not known.plain:
+            if known is None or self.batch or not known.plain or self.conversation is not None:
                 known = None
                 function, (args, kwargs) = self.prepare()
             else:
                 function, (args, kwargs) = getattr(cell.instance, self.method), self.arguments()
         except (SerializationError, AttributeError, TypeError) as exc:
             self.not_executed(exc)
-            cell.finished(self)
             return None
-        try:
-            if known is None:
-                value = call(function, *args, **kwargs)
-            elif known.one_step:
-                value = run_one_step(function, args, kwargs)
-            elif known.in_thread:
-                value = anyio.to_thread.run_sync(partial(function, *args, **kwargs))
-            else:
-                value = call(function, *args, **kwargs)
-            kind = value.__class__
-            if kind is CoroutineType or kind in KINDS or hasattr(kind, "__await__"):
-                return self._finish(value)
-        except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
-            self._raised(exc)
+        if known is None:
+            value = call(function, *args, **kwargs)
+        elif known.one_step:
+            value = run_one_step(function, args, kwargs, known.code)
+        elif known.in_thread:
+            value = anyio.to_thread.run_sync(partial(function, *args, **kwargs))
         else:
-            self._returned(value)
-        cell.finished(self)
+            value = call(function, *args, **kwargs)
+        kind = value.__class__
+        if kind is CoroutineType or kind in KINDS or hasattr(kind, "__await__"):
+            return self._finish(value)
+        self._returned(value)
         return None
 
     def prepare(self) -> tuple[Callable[..., Any], Arguments]:
@@ -205,7 +229,7 @@ class Work(Frame):
         cancelled = self.cell.runtime.loop.cancelled
         valued = True
         try:
-            value = rest if rest.__class__ in KINDS else await rest
+            value = rest if rest.__class__ in KINDS else await undergo(rest)
             if value.__class__ in KINDS:
                 if self.cell.asked_to_end:
                     self.end_stream()
@@ -224,6 +248,8 @@ class Work(Frame):
             self._raised(exc)
         else:
             self._returned(value, valued=valued)
+        if self.conversation is not None:
+            self.conversation.finished()
         self.cell.finished(self)
 
     # Answering
@@ -232,11 +258,14 @@ class Work(Frame):
         if self.stage is ANSWERED:
             return
         self.stage = ANSWERED
+        if self.conversation is not None and self.conversation.reason is not None:
+            self.answer_error(self.conversation.reason)
+            return
         if self.feed is not None:
             value = (valued, value)
         try:
             self.answer_value(value)
-        except SerializationError as exc:
+        except Exception as exc:  # it cannot be encoded, or is too large
             self.answer_error(exc)
 
     def not_executed(self, exc: Exception) -> None:
@@ -247,7 +276,7 @@ class Work(Frame):
         if self.awaited:
             self.answer_error(exc)
         else:
-            self.cell.runtime.dropped(self.cell.uid, self.method, str(exc))
+            self.cell.runtime.dropped(self.cell.uid, self.method, describe(exc))
 
     def _raised(self, exc: BaseException) -> None:
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
@@ -262,7 +291,9 @@ class Work(Frame):
         if self.stage is ANSWERED:
             return
         self.stage = ANSWERED
-        if self.cell.ending or self.cell.abandoned:
+        if self.conversation is not None and self.conversation.reason is not None:
+            self.answer_error(self.conversation.reason)
+        elif self.cell.ending or self.cell.abandoned:
             self.answer_error(self.cell.died(maybe_executed=True))
         elif self.scope is not None and self.scope.cancel_called:
             self.answer_cancelled()
@@ -300,6 +331,8 @@ class Work(Frame):
 
         A generator that waits for its reader is closed, and may wait for something while it is.
         """
+        if self.conversation is not None:
+            self.conversation.withdrawn()
         if self.unwanted:
             return  # it is being closed, and has its time for that
         feed = self.feed
@@ -314,7 +347,7 @@ class Work(Frame):
     def end_stream(self) -> None:
         """Its actor is to end: its generator is closed at its next ``yield``."""
         if self.conversation is not None:
-            self.break_off(self.cell.died(maybe_executed=True))
+            self.conversation.end(self.cell.died(maybe_executed=True))
         elif self.feed is not None:
             self.feed.leave()
 
@@ -323,10 +356,20 @@ class Work(Frame):
         if self.stage is QUEUED and not self.awaited:
             self.refuse(self.cell.died(maybe_executed=False))
         elif self.stage is QUEUED:
-            self.stage = ANSWERED
+            self._never_runs()
             self.answer_cancelled()
         elif self.stage is RUNNING and self.scope is not None:
             self.scope.cancel()
+
+    def _never_runs(self) -> None:
+        """It is answered, and its arguments are of no use any more, however long it stays in its mailbox."""
+        self.stage = ANSWERED
+        self.cell.mailbox.answered(self)
+        self.drop_arguments()
+
+    def drop_arguments(self) -> None:
+        """Forget the arguments."""
+        raise NotImplementedError
 
     def break_off(self, exc: Exception) -> None:
         """Its caller gets ``exc`` now; if it runs, it is cancelled."""
@@ -338,8 +381,15 @@ class Work(Frame):
         else:
             self.refuse(exc)
 
+    def break_dialogue(self, exc: Exception) -> None:
+        """Cancel it; its caller gets ``exc``, when it has ended."""
+        if self.stage is RUNNING and self.scope is not None:
+            self.scope.cancel()
+        else:
+            self.refuse(exc)
+
     def refuse(self, exc: BaseException) -> None:
         """It never runs, because of ``exc``."""
         if self.stage is QUEUED:
-            self.stage = ANSWERED
+            self._never_runs()
             self.answer_error(exc)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from xoscar_sc.ipc import WINDOW, Flow
@@ -47,6 +47,9 @@ class LocalWork(Work):
     def arguments(self) -> Arguments:
         return self._calls  # type: ignore[no-any-return]
 
+    def drop_arguments(self) -> None:
+        self._calls = None
+
     def batch_arguments(self) -> list[Arguments]:
         return self._calls  # type: ignore[no-any-return]
 
@@ -75,9 +78,5 @@ class LocalRest(LocalWork):
 
     __slots__ = ()
 
-    def prepare(self) -> tuple[Callable[..., Any], Arguments]:
-        return _given, ((self._calls,), {})
-
-
-def _given(value: Any) -> Any:
-    return value
+    def _begin(self, cell: Cell) -> Coroutine[Any, Any, None]:
+        return self._finish(self._calls)

@@ -35,6 +35,7 @@ class RemoteWork(Work):
         self.returning = None
         self.feed = None
         self.unwanted = False
+        self.waits = False
         self.conversation = None
         self.body = message.body
         self.segments = segments
@@ -60,6 +61,9 @@ class RemoteWork(Work):
 
     def arguments(self) -> Arguments:
         return loads_call(self.body, self.segments)
+
+    def drop_arguments(self) -> None:
+        self.body, self.segments = b"", ()
 
     def batch_arguments(self) -> list[Arguments]:
         return loads_batch(self.body, self.segments)
@@ -88,7 +92,7 @@ class RemoteWork(Work):
             segments: list[memoryview] = []
             body = dumps(value, segments)
             channel = self.channel
-            del channel.serving[call]
+            channel.serving.pop(call, None)
             key = self._key()
             if key is None:
                 channel.reply(call, body, segments)
@@ -99,7 +103,7 @@ class RemoteWork(Work):
         if self.id is None:
             self.cell.tell_failed(self.method, exc)
         else:
-            del self.channel.serving[self.id]
+            self.channel.serving.pop(self.id, None)
             post_failure(self.channel, self.id, exc, self.cell.where(), self._key())
 
     def executed(self) -> None:
@@ -110,7 +114,7 @@ class RemoteWork(Work):
 
     def answer_cancelled(self) -> None:
         if self.id is not None:
-            del self.channel.serving[self.id]
+            self.channel.serving.pop(self.id, None)
             self.channel.post(Cancelled(self.id), key=self._key())
 
 

@@ -3,13 +3,14 @@
 from xoscar_sc.serialize.calls import dumps_batch, dumps_call, loads_batch, loads_call
 from xoscar_sc.serialize.exceptions import rebuild, record
 from xoscar_sc.serialize.typed import UNTYPED, Codec, Types, dump_types, load_types
-from xoscar_sc.serialize.values import OUT_OF_BAND, dumps, loads
+from xoscar_sc.serialize.values import OUT_OF_BAND, describe, dumps, loads
 
 __all__ = [
     "OUT_OF_BAND",
     "UNTYPED",
     "Codec",
     "Types",
+    "describe",
     "dump_types",
     "dumps",
     "dumps_batch",

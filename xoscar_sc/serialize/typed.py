@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from xoscar_sc.errors import MsgTypeError
-from xoscar_sc.serialize.values import Buffers, Segments, dumps, loads
+from xoscar_sc.serialize.values import Buffers, Segments, describe, dumps, loads
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -44,14 +44,16 @@ class Codec:
             MsgTypeError: it is not of the declared type; the text has the path of what is wrong.
             SerializationError: it cannot be encoded.
         """
-        if self._sends is None:
-            return dumps(value, segments)
+        return dumps(value, segments) if self._sends is None else self._checked(self._sends, value)[0]
+
+    def _checked(self, decoder: msgspec.msgpack.Decoder[Any], value: object) -> tuple[bytes, Any]:
+        """A message as it crosses, and as it arrives."""
         try:
             body = _encoder.encode(value)
-            self._sends.decode(body)
-        except (TypeError, ValueError, msgspec.MsgspecError) as exc:
-            raise MsgTypeError(f"{_name(self.types.sends)} is to be sent, and this is none: {exc}") from exc
-        return body
+            return body, decoder.decode(body)
+        except Exception as exc:  # of msgspec's, or of a type of the user's that checks itself
+            text = f"{_name(self.types.sends)} is to be sent, and this is none: {describe(exc)}"
+            raise MsgTypeError(text) from exc
 
     def unpack(self, body: bytes, segments: Buffers = ()) -> Any:
         """Decode a message that has come.
@@ -64,18 +66,17 @@ class Codec:
             return loads(body, segments)
         try:
             return self._receives.decode(body)
-        except msgspec.MsgspecError as exc:
-            raise MsgTypeError(f"{_name(self.types.receives)} was expected, and this is none: {exc}") from exc
+        except Exception as exc:  # as above
+            text = f"{_name(self.types.receives)} was expected, and this is none: {describe(exc)}"
+            raise MsgTypeError(text) from exc
 
     def check(self, value: object) -> Any:
-        """A message that is handed over in one process: as it is, if it fits.
+        """A message that is handed over in one process: as it is, or as it would arrive elsewhere, if it is declared.
 
         Raises:
             MsgTypeError: it does not.
         """
-        if self._sends is not None:
-            self.pack(value)
-        return value
+        return value if self._sends is None else self._checked(self._sends, value)[1]
 
 
 UNTYPED = Codec(Types())
@@ -117,7 +118,7 @@ def _schema(kind: Any) -> str:
         return ""
     try:
         return json.dumps(msgspec.json.schema(kind), indent=1, sort_keys=True)
-    except TypeError:  # a type that has no schema; its name will have to do
+    except Exception:  # a type that has no schema; its name will have to do
         return repr(kind)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xoscar_sc.errors import XoscarError
 from xoscar_sc.runtime import ActorGroup, ActorRef, Route, check_route, gather
 
 if TYPE_CHECKING:
@@ -19,6 +21,16 @@ def check_size(size: object) -> None:
         raise TypeError(f"size= is {size!r}; it is a number of actors")
     if size < 1:
         raise ValueError(f"size= is {size}; it is 1 or more")
+
+
+async def _unmake(members: list[ActorRef[Any]]) -> None:
+    """Leave none of them: nobody knows them, so nobody wants their hooks."""
+
+    async def kill(member: ActorRef[Any]) -> None:
+        with contextlib.suppress(XoscarError):  # it has ended already
+            await member.kill()
+
+    await gather([partial(kill, member) for member in members])
 
 
 async def create_group(
@@ -46,6 +58,6 @@ async def create_group(
         members = await gather([partial(create, number) for number in range(size)])
     except BaseException:
         if made:
-            await nursery.runtime.loop.run_shielded(ActorGroup(made).destroy)
+            await nursery.runtime.loop.run_shielded(partial(_unmake, made))
         raise
     return ActorGroup(members, route)

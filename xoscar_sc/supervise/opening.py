@@ -148,5 +148,5 @@ def _raise(exc: BaseException) -> None:
     try:
         raise exc
     finally:
-        exc.__context__ = context
+        object.__setattr__(exc, "__context__", context)  # past a frozen dataclass's own
         del exc, context
