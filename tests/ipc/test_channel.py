@@ -10,7 +10,7 @@ from tests.contract.driving import both_drivers
 from tests.ipc.talking import Reader, call, one_end, outcome, said, tell, two_ends
 from tests.loop.waiting import settle, until
 from xoscar_sc.errors import ConnectionLost, FrameTooLarge
-from xoscar_sc.ipc.channel import INLINE
+from xoscar_sc.ipc.packing import INLINE
 from xoscar_sc.protocol import (
     Call,
     Cancel,
