@@ -1,14 +1,20 @@
-"""The memory of a peer's in which parts of its messages lie."""
+"""The memory of a peer's in which parts of its messages lie.
+
+A segment is mapped once, and stays mapped: its pages are what costs. For as long as a message lies in it, it is the
+receiver's alone, who may write there as in any other value. When nothing looks into it any more, the segment goes back.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import mmap
 import os
+import pickle
 import stat
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from xoscar_sc.errors import FrameTooLarge, ProtocolError
 from xoscar_sc.ipc.lending import LARGEST, MOST, UNTRACKED
@@ -21,22 +27,21 @@ LOST = -1
 
 
 class Borrower:
-    """The segments of a peer's that this pool may read."""
+    """The segments of a peer's that this pool may use."""
 
     def __init__(self, loop: Loop, outbox: Outbox) -> None:
         self._loop = loop
         self._outbox = outbox
-        self._segments: dict[int, tuple[int, int]] = {}
-        """Descriptor, and size in bytes."""
-        self._lent: dict[int, weakref.ref[mmap.mmap]] = {}
-        """The mappings that are in use, by the segment; a mapping lives as long as anything that looks into it."""
+        self._segments: dict[int, mmap.mmap] = {}
+        self._lent: dict[int, weakref.ref[Any]] = {}
+        """What holds the buffers that are in use, by the segment: it lives as long as anything that looks into it."""
         self._gone: deque[int] = deque()
-        """Segments whose mapping is gone. A mapping may end in any thread, at any place."""
+        """Segments whose buffer is not in use any more. That may happen in any thread, at any place."""
         self._promised = False
         self._closed = False
 
     def add(self, id: int, size: int, descriptor: int) -> None:
-        """Take a segment from the peer.
+        """Take a segment from the peer; the descriptor is closed.
 
         Raises:
             ProtocolError: it is not what it is said to be.
@@ -54,63 +59,45 @@ class Borrower:
                 raise ProtocolError(f"memory {id} is no memory: {exc}") from exc
             if not sealed or not stat.S_ISREG(status.st_mode) or status.st_size < size:
                 raise ProtocolError(
-                    f"memory {id} has {status.st_size} bytes, or may lose them; {size} were announced"
+                    f"memory {id} of {size} bytes was announced; it has {status.st_size}, or may lose them"
                 )
-        except BaseException:
+            try:
+                self._segments[id] = mmap.mmap(descriptor, size, **UNTRACKED)
+            except OSError:
+                self.give([id], declined=True)
+            else:
+                self.give([id])
+        finally:
             close(descriptor)
-            raise
-        self._segments[id] = descriptor, size
-        self.give([id])
 
     def take(self, places: Sequence[tuple[int, int]], segments: Sequence[Segment]) -> list[Segment]:
         """The segments of a message, those in memory and those that came with it, in their order.
 
         Raises:
             ProtocolError: there is nothing at such a place.
-            FrameTooLarge: the message is larger than is admitted, or there is no memory for it.
+            FrameTooLarge: the message is larger than is admitted.
         """
-        others = deque(segments)
         total = sum(map(len, segments)) + sum(length for _, length in places)
         if total > MAX_MESSAGE:
             raise FrameTooLarge(f"a message of {total} bytes was placed; {MAX_MESSAGE} are admitted")
         if len(places) - len(segments) != sum(1 for id, _ in places if id):
-            raise ProtocolError(f"{len(places)} segments were placed, with {len(segments)} others")
-        return [self._map(id, length) if id else others.popleft() for id, length in places]
+            raise ProtocolError(f"{len(places)} segments were placed, and {len(segments)} came with them")
+        others = iter(segments)
+        return [self._take(id, length) if id else next(others) for id, length in places]
 
-    def _map(self, id: int, length: int) -> Segment:
-        descriptor, size = self._segments.get(id, (LOST, 0))
-        if not 0 < length <= size or id in self._lent:
+    def _take(self, id: int, length: int) -> Segment:
+        memory = self._segments.get(id)
+        if memory is None or id in self._lent or not 0 < length <= len(memory):
             raise ProtocolError(f"{length} bytes were placed in memory {id}, where they cannot be")
-        try:
-            # Private: whoever writes to what has been received gets pages of his own, as with any other value.
-            memory = mmap.mmap(
-                descriptor,
-                length,
-                flags=mmap.MAP_PRIVATE,
-                prot=mmap.PROT_READ | mmap.PROT_WRITE,
-                **UNTRACKED,
-            )
-        except OSError:
-            return self._copy(id, descriptor, length)
-        self._lent[id] = weakref.ref(memory, lambda _: self._ended(id))
-        return memoryview(memory)
+        import ctypes
 
-    def _copy(self, id: int, descriptor: int, length: int) -> Segment:
-        """What to do where nothing more can be mapped."""
-        try:
-            data = bytearray(length)
-            read = os.preadv(descriptor, [data], 0)
-        except MemoryError as exc:
-            raise FrameTooLarge(f"no memory for a segment of {length} bytes") from exc
-        except OSError as exc:
-            raise ProtocolError(f"memory {id} cannot be read: {exc}") from exc
-        if read < length:
-            raise ProtocolError(f"memory {id} cannot be read: it ends after {read} bytes")
-        self.give([id])
-        return data
+        # Parts of a memoryview do not keep it alive, but what it is a view of: so that must be one object for each use.
+        holder = (ctypes.c_ubyte * len(memory)).from_buffer(memory)
+        self._lent[id] = weakref.ref(holder, lambda _: self._ended(id))
+        return pickle.PickleBuffer(holder).raw()[:length]
 
     def _ended(self, id: int) -> None:
-        """A mapping is gone: called by the collector, wherever it is at work."""
+        """Nothing looks into a segment any more: called wherever the last to do so has ended."""
         self._gone.append(id)
         if not self._promised and not self._closed:
             self._promised = True
@@ -124,7 +111,7 @@ class Borrower:
         ids = []
         while self._gone:
             ids.append(self._gone.popleft())
-        if not self._closed and ids:
+        if ids and not self._closed:
             for id in ids:
                 del self._lent[id]
             self.give(ids)
@@ -139,16 +126,13 @@ class Borrower:
         Raises:
             ProtocolError: there is none, or it is in use.
         """
-        if id not in self._segments or id in self._lent:
+        if id in self._lent or self._segments.pop(id, None) is None:
             raise ProtocolError(f"memory {id} was dropped, which is unknown or in use")
-        close(self._segments.pop(id)[0])
 
     def close(self) -> None:
-        """Give up the descriptors; what is mapped stays."""
+        """Give up all of them; what is in use stays."""
         self._closed = True
         self._lent.clear()
-        for descriptor, _ in self._segments.values():
-            close(descriptor)
         self._segments.clear()
 
 
