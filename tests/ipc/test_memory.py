@@ -20,7 +20,7 @@ from xoscar_sc.errors import ProtocolError
 from xoscar_sc.ipc import lending
 from xoscar_sc.ipc.outbox import Outbox
 from xoscar_sc.loop import open_loop
-from xoscar_sc.protocol import Dropped, Hello, Memory, Placed, Released, decode, encode, frame
+from xoscar_sc.protocol import Dropped, Memory, Placed, Released, encode
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -540,8 +540,3 @@ def test_what_is_lent_cannot_become_shorter() -> None:
     with pytest.raises(PermissionError):
         os.ftruncate(owned._fd, SIZE - 1)
     owned.close()
-
-
-def test_the_messages_fit_their_frames() -> None:
-    assert decode(frame(encode(Memory(1, 2)))[5:]) == Memory(1, 2)
-    assert isinstance(hello(), Hello)

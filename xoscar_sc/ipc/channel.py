@@ -331,7 +331,7 @@ class Channel:
                 legal(self._state, Hello)
             self._greet(message)
         elif isinstance(message, (Memory, Placed, Released, Dropped)):
-            unpacked = self._memories.heard(message, segments)
+            unpacked = None if self.closed else self._memories.heard(message, segments)
             if unpacked is not None:
                 self._dispatch(*unpacked)
         else:

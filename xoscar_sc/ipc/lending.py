@@ -22,8 +22,8 @@ from xoscar_sc.errors import ProtocolError
 from xoscar_sc.ipc.outbox import Outbox
 from xoscar_sc.protocol import Dropped, Memory, encode
 
-SMALLEST = 128 << 10
-"""Buffers of fewer bytes go through the socket."""
+SMALLEST = 256 << 10
+"""Buffers of fewer bytes go through the socket: they cost as much there, or less."""
 LARGEST = 128 << 20
 """Buffers of more bytes do so too: one copy of them would hold up the loop for too long."""
 WARM = 256 << 20
