@@ -127,6 +127,7 @@ class Lender:
             segment.fill(data)
         except OSError:
             self._drop(segment)
+            self._pause = _PAUSE
             return _NOWHERE
         del self._free[segment.id]
         return segment.id, len(data)
