@@ -12,7 +12,7 @@ import trio
 
 import xoscar_sc as xsc
 from benchmarks.bare import time_awaits
-from benchmarks.common import PAYLOAD, Values
+from benchmarks.common import PAGE, PAYLOAD, Values
 
 
 class Echo(xsc.Actor):
@@ -29,6 +29,9 @@ class Echo(xsc.Actor):
     async def waits(self, value: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         return value
+
+    async def look(self, value: memoryview) -> int:
+        return sum(value[::PAGE])
 
     async def add(self, number: int) -> int:
         return number + 1

@@ -20,6 +20,10 @@ CHUNK = 64 << 10
 """Bytes that a read asks for."""
 WARM = 0.15
 """Share of the time of a measurement that goes before it."""
+ARRAYS = {"1": 1 << 20, "64": 64 << 20}
+"""Bytes of large values, by what they are called."""
+PAGE = 4096
+"""A large value is read once in so many bytes: in each of its pages."""
 TELLS = 5000
 """Tells between two looks at the clock: what is on its way at the end is waited for."""
 

@@ -6,15 +6,31 @@ import os
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from functools import partial
 from time import perf_counter
 
-from benchmarks.common import BATCH, CHUNK, SIZE, TELLS, Control, Values, forked, serve, time_calls, uss
+from benchmarks.common import (
+    ARRAYS,
+    BATCH,
+    CHUNK,
+    PAGE,
+    SIZE,
+    TELLS,
+    Control,
+    Values,
+    forked,
+    serve,
+    time_calls,
+    uss,
+)
 
 MESSAGE = b"c" * SIZE
 TELL = b"t" * SIZE
+HEAD = struct.Struct("<Q?")
 
 
 def echo(sock: socket.socket) -> None:
@@ -41,6 +57,22 @@ def batches(sock: socket.socket) -> None:
             file.flush()
 
 
+def arrays(sock: socket.socket) -> None:
+    """Take large values, and answer with a byte, or with the same."""
+    while head := sock.recv(HEAD.size, socket.MSG_WAITALL):
+        size, back = HEAD.unpack(head)
+        value = bytearray(size)
+        take(sock, value)
+        sock.sendall(value if back else b".")
+
+
+def take(sock: socket.socket, value: bytearray) -> None:
+    view = memoryview(value)
+    while view:
+        view = view[sock.recv_into(view) :]
+    sum(memoryview(value)[::PAGE])
+
+
 def forker(sock: socket.socket) -> None:
     """Start processes that run trio, as a fork server does."""
     import msgspec  # noqa: F401
@@ -65,8 +97,11 @@ def wait_killed(sock: socket.socket) -> None:
 class Floor:
     """Measurements, by name."""
 
-    def __init__(self, echoing: socket.socket, batching: socket.socket, forking: socket.socket) -> None:
+    def __init__(
+        self, echoing: socket.socket, batching: socket.socket, forking: socket.socket, taking: socket.socket
+    ) -> None:
         self.echoing = echoing
+        self.taking = taking
         self.batching = batching.makefile("rwb")
         self.forking = forking
 
@@ -110,6 +145,18 @@ class Floor:
             self.batching.flush()
             items += len(pickle.load(self.batching))
         return {"batch": items / (perf_counter() - begun)}
+
+    def array(self, seconds: float) -> Values:
+        values = Values()
+        for name, size in ARRAYS.items():
+            for way, back in (("to", False), ("back", True)):
+                values |= time_calls(f"array.{way}.{name}", partial(self.send, bytes(size), back), seconds)
+        return values
+
+    def send(self, value: bytes, back: bool) -> None:
+        self.taking.sendall(HEAD.pack(len(value), back))
+        self.taking.sendall(value)
+        take(self.taking, bytearray(len(value) if back else 1))
 
     def near(self, seconds: float) -> Values:
         """A method that is awaited, a hundred times for each look at the clock."""
@@ -173,8 +220,13 @@ class Floor:
 
 
 def main(control: Control) -> None:
-    with forked(echo) as (echoing, one), forked(batches) as (batching, two), forked(forker) as (forking, _):
-        floor = Floor(echoing, batching, forking)
+    with (
+        forked(echo) as (echoing, one),
+        forked(batches) as (batching, two),
+        forked(arrays) as (taking, three),
+        forked(forker) as (forking, _),
+    ):
+        floor = Floor(echoing, batching, forking, taking)
         serve(
             control,
             {
@@ -184,10 +236,11 @@ def main(control: Control) -> None:
                 "rate.1024": lambda seconds: floor.rate(1024, seconds),
                 "tell": floor.tell,
                 "batch": floor.batch,
+                "array": floor.array,
                 "near": floor.near,
                 "start": floor.start,
                 "memory": floor.memory,
                 "kill": floor.kill,
             },
-            [one, two],
+            [one, two, three],
         )

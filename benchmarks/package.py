@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from time import perf_counter
 
 import trio
@@ -12,7 +13,7 @@ import trio
 import xoscar_sc as xsc
 from benchmarks.actors import Caller, Echo
 from benchmarks.bare import count_calls, serve_trio, time_awaits
-from benchmarks.common import BATCH, PAYLOAD, TELLS, Control, Values
+from benchmarks.common import ARRAYS, BATCH, PAGE, PAYLOAD, TELLS, Control, Values
 
 
 class Package:
@@ -59,6 +60,18 @@ class Package:
             async for _ in self.echo.numbers(TELLS):
                 items += 1
         return {"read": items / (perf_counter() - begun)}
+
+    async def array(self, seconds: float) -> Values:
+        echo, values = self.echo, Values()
+
+        async def back(value: memoryview) -> None:
+            sum((await echo.plain(value))[::PAGE])
+
+        for name, size in ARRAYS.items():
+            value = memoryview(bytearray(size))
+            values |= await time_awaits(f"array.to.{name}", partial(echo.look, value), seconds)
+            values |= await time_awaits(f"array.back.{name}", partial(back, value), seconds)
+        return values
 
     async def near(self, seconds: float) -> Values:
         values: Values = await self.caller.time("near", self.near_echo, seconds, 100)
@@ -121,6 +134,7 @@ async def _main(control: Control) -> None:
                 "tell": package.tell,
                 "batch": package.batch,
                 "read": package.read,
+                "array": package.array,
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

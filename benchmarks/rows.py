@@ -45,6 +45,7 @@ MEASURES = (
     Measure("tell", "tell", ("floor", "bare", "stdlib", "package")),
     Measure("batch", "batch", ("floor", "stdlib", "package")),
     Measure("read", "read", ("package",)),
+    Measure("array", "array", ("floor", "stdlib", "package")),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -82,6 +83,12 @@ ROWS = (
     Row("tell", "tells", "k/s", _all("tell", *SUBJECTS)),
     Row("batch", "batch, items", "k/s", _all("batch", *SUBJECTS)),
     Row("read", "stream, values", "k/s", {**_all("tell", "floor", "bare"), "package": "read"}),
+    Row("array", "1 MiB, one way, p50", "ms", _all("array.to.1.p50", "floor", "stdlib", "package")),
+    Row("array", "1 MiB, there and back, p50", "ms", _all("array.back.1.p50", "floor", "stdlib", "package")),
+    Row("array", "64 MiB, one way, p50", "ms", _all("array.to.64.p50", "floor", "stdlib", "package")),
+    Row(
+        "array", "64 MiB, there and back, p50", "ms", _all("array.back.64.p50", "floor", "stdlib", "package")
+    ),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

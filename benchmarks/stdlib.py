@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing as mp
 import signal
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from time import perf_counter
 
-from benchmarks.common import BATCH, PAYLOAD, TELLS, Control, Values, serve, time_calls, uss
+from benchmarks.common import ARRAYS, BATCH, PAGE, PAYLOAD, TELLS, Control, Values, serve, time_calls, uss
 
 
 def add(number: int) -> int:
@@ -21,7 +22,9 @@ def echo(pipe: Connection) -> None:
             told, payload = pipe.recv()
         except EOFError:
             return
-        if not told:
+        if told is None:
+            pipe.send(sum(memoryview(payload)[::PAGE]))
+        elif not told:
             pipe.send(payload)
 
 
@@ -74,6 +77,19 @@ class Stdlib:
             items += len(self.pool.map(add, range(20 * BATCH), BATCH))
         return {"batch": items / (perf_counter() - begun)}
 
+    def array(self, seconds: float) -> Values:
+        values = Values()
+        for name, size in ARRAYS.items():
+            for way, told in (("to", None), ("back", False)):
+                values |= time_calls(f"array.{way}.{name}", partial(self.send, told, bytes(size)), seconds)
+        return values
+
+    def send(self, told: bool | None, value: bytes) -> None:
+        self.pipe.send((told, value))
+        answer = self.pipe.recv()
+        if told is not None:
+            sum(memoryview(answer)[::PAGE])
+
     def start(self, _seconds: float) -> Values:
         ours, theirs = self.context.Pipe()
         begun = perf_counter()
@@ -119,6 +135,7 @@ def main(control: Control) -> None:
                 "rate.1": stdlib.rate,
                 "tell": stdlib.tell,
                 "batch": stdlib.batch,
+                "array": stdlib.array,
                 "start": stdlib.start,
                 "kill": stdlib.kill,
             },

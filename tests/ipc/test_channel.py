@@ -10,7 +10,7 @@ from tests.contract.driving import both_drivers
 from tests.ipc.talking import Reader, call, one_end, outcome, said, tell, two_ends
 from tests.loop.waiting import settle, until
 from xoscar_sc.errors import ConnectionLost, FrameTooLarge
-from xoscar_sc.ipc.channel import INLINE
+from xoscar_sc.ipc.packing import INLINE
 from xoscar_sc.protocol import (
     Call,
     Cancel,
@@ -149,7 +149,7 @@ async def test_who_posts_much_is_made_to_wait_for_room() -> None:
             group.start_soon(wait)
             await settle()
             assert log == []
-            await reader.take_until(1)
+            await reader.take_until(2)  # that large messages will come, and one
         assert not end.channel.crowded
 
 

@@ -15,13 +15,17 @@ from xoscar_sc.protocol import (
     Cancelled,
     Credit,
     Demand,
+    Dropped,
     End,
     Failed,
     Failure,
     Hello,
     Item,
+    Memory,
     Message,
     Notice,
+    Placed,
+    Released,
     Reply,
     Started,
     Tell,
@@ -65,6 +69,10 @@ GOLDEN: list[tuple[Message, str]] = [
     (Demand(1, 3, mine=False), "940a0103c2"),
     (Started(1, b"b", b"t"), "940b01c40162c40174"),
     (End(1, mine=True, reads=False), "940c01c3c2"),
+    (Memory(1, 131072), "930d01ce00020000"),
+    (Placed(((1, 131072), (0, 0)), b"m"), "930e929201ce00020000920000c4016d"),
+    (Released((1, 2), declined=True), "930f920102c3"),
+    (Dropped(1), "921001"),
 ]
 
 

@@ -7,7 +7,6 @@ channel is lost, by the exception that :meth:`Channel.fail` is given. What the p
 
 from __future__ import annotations
 
-import mmap
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
@@ -16,7 +15,9 @@ import anyio
 
 from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.flow import Flow
+from xoscar_sc.ipc.memory import BODIED, Memories
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
+from xoscar_sc.ipc.packing import INLINE, allocate, pack
 from xoscar_sc.ipc.talk import Talk
 from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
@@ -31,11 +32,14 @@ from xoscar_sc.protocol import (
     Credit,
     Decoder,
     Demand,
+    Dropped,
     End,
     Failed,
     Hello,
     Item,
-    Notice,
+    Memory,
+    Placed,
+    Released,
     Reply,
     Segment,
     Started,
@@ -46,19 +50,14 @@ from xoscar_sc.protocol import (
     legal,
 )
 
-INLINE = 64 * 1024
-"""A body larger than this travels in pieces."""
 _GREETING = 4096
 """Bytes of a frame before the peer has said who it is."""
 _CREDITS = 4
 """A credit goes back when such a part of a mailbox's worth has gathered."""
-_HUGE = 4 << 20
 _PLENTY = 32 * 1024
 """A read of so many bytes is likely to be followed by another."""
 _STEP = 16
 """Reads on end before others get the loop."""
-
-_WithBody = (Call, Tell, Reply, Item, Started, Notice)
 
 Answer: TypeAlias = Reply | Failed | Cancelled
 Segments: TypeAlias = Sequence[Segment]
@@ -95,8 +94,9 @@ class Channel:
         self._receive = receive
         self._lost = lost
         self._grace = grace
-        self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=_allocate)
+        self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
+        self._memories = Memories(loop, sock, self._outbox)
         self._calls: dict[int, Slot] = {}
         """Those that are open; a stream's slot is a :class:`Flow`."""
         self.windows = Windows(loop)
@@ -136,11 +136,10 @@ class Channel:
 
         The sender goes on at once, and may change what it has sent: a segment that can be changed is copied.
         """
-        if segments:
-            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
         data = encode(message)
-        if len(data) > INLINE:
-            data, segments = _pack(message, segments)
+        if segments or len(data) > INLINE:
+            data, segments = pack(message, segments, self._memories)
+            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
         self._outbox.put(data, segments, key, now=False)
 
     def flush(self) -> None:
@@ -200,7 +199,7 @@ class Channel:
         self._ids = message.id = self._ids + 1
         calls[message.id] = slot
         if segments or len(message.body) > INLINE:
-            data, segments = _pack(message, segments)
+            data, segments = pack(message, segments, self._memories)
         else:
             data = encode(message)
         try:
@@ -287,15 +286,19 @@ class Channel:
         """Take what the socket has, as far as the buffer goes; how many bytes that was."""
         buffer = self._decoder.buffer()
         try:
-            received = self._sock.recv_into(buffer)
+            memories = self._memories
+            received = memories.receive(buffer) if memories.looking else self._sock.recv_into(buffer)
             if received:
                 inbound = self._decoder.received(received)
+                spoke = bool(inbound)
                 while inbound:
                     greeting = self.peer is None
                     for data, segments in inbound:
                         self._dispatch(decode(data), segments or ())
                     # Before a greeting, one message comes at a time: what follows it has other limits.
                     inbound = self._decoder.received(0) if greeting and not self.closed else []
+                if memories.looking:
+                    memories.settle(spoke, self._decoder.whole)
                 return received
             self._decoder.eof()
         except BlockingIOError:
@@ -309,7 +312,7 @@ class Channel:
         return 0
 
     def _dispatch(self, message: AnyMessage, segments: Segments) -> None:
-        if segments and isinstance(message, _WithBody) and not message.body:
+        if segments and isinstance(message, BODIED) and not message.body:
             message.body, segments = cast("bytes", segments[0]), segments[1:]
         if self.peer is None:
             self._state = legal(self._state, type(message))
@@ -327,6 +330,10 @@ class Channel:
             if self.peer is not None:
                 legal(self._state, Hello)
             self._greet(message)
+        elif isinstance(message, (Memory, Placed, Released, Dropped)):
+            unpacked = None if self.closed else self._memories.heard(message, segments)
+            if unpacked is not None:
+                self._dispatch(*unpacked)
         else:
             self._receive(self, message, segments)
 
@@ -390,29 +397,13 @@ class Channel:
         if not self.closed:
             self.closed = True
             self._outbox.close()
+            self._memories.close()
             self.windows.close()
             self._loop.unwatch(self._fd)
             self._fd = -1  # the number may soon be another's
             self._sock.close()
 
 
-def _allocate(size: int) -> Segment:
-    """Memory for a segment: in huge pages where that is worth it, since the page faults are what it costs."""
-    if size < _HUGE:
-        return bytearray(size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
-
-
 def _failed(value: object) -> bool:
     """Whether a slot's value is an exception, the callee's own or that of a lost channel."""
     return isinstance(value, Exception) or (isinstance(value, tuple) and isinstance(value[0], Failed))
-
-
-def _pack(message: AnyMessage, segments: Sequence[memoryview]) -> tuple[bytes, Sequence[memoryview]]:
-    """Encode a message; a body too large for one frame becomes the first segment."""
-    if isinstance(message, _WithBody) and len(message.body) > INLINE:
-        segments = [memoryview(message.body), *segments]
-        message.body = b""
-    return encode(message), segments

@@ -12,6 +12,7 @@ ones for the same actor follow it (:class:`_Transfer`). No more of them are unde
 from __future__ import annotations
 
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ JOIN = 1024
 """Bytes that are worth a system call of their own."""
 HIGH_WATER = 1 << 20
 """Bytes that wait here before senders who need no answer are made to wait."""
+_FD = struct.Struct("i")
 _STEP = 8
 """Pieces written on end before others get the loop."""
 
@@ -98,6 +100,30 @@ class Outbox:
         elif not self._promised:
             self._promised = True
             self._loop.at_end_of_pass(self._end_of_pass)
+
+    def offer(self, message: bytes, descriptor: int) -> bool:
+        """Send a small message with a descriptor at once, or not at all; whether it was sent.
+
+        The descriptor travels with the first byte of the message.
+        """
+        if self._closed or self._rest:
+            return False
+        if self._small:
+            before = b"".join(self._small)
+            self._small.clear()
+            self._gathered = 0
+            if not self._write(before):
+                return False
+        data = frame(message)
+        try:
+            sent = self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(descriptor))])
+        except (
+            OSError
+        ):  # it is full, or too many descriptors are under way; if it is broken, the next write says so
+            return False
+        if sent < len(data):
+            self._keep([memoryview(data)], sent)
+        return True
 
     def _transfer(self, message: bytes, segments: Sequence[memoryview], key: str | None) -> _Transfer:
         self._transfer_ids = (self._transfer_ids + 1) & 0xFFFFFFFF

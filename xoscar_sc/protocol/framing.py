@@ -186,6 +186,11 @@ class Decoder:
         self._max_frame = max_frame
         self._max_message = max_message
 
+    @property
+    def whole(self) -> bool:
+        """Whether what has come in ends where a frame ends."""
+        return not self._end and self._sink is None
+
     def buffer(self) -> memoryview:
         """Where the next bytes are to be received; ends the life of messages handed out as views."""
         sink = self._sink

@@ -152,6 +152,43 @@ class End(Message, tag=12):
     """It still takes what comes."""
 
 
+class Memory(Message, tag=13):
+    """A segment of memory that parts of messages will lie in; its descriptor comes with the bytes of this message.
+
+    The sender uses it when the receiver has said, with :class:`Released`, that it has it. Id 0 stands for no segment:
+    it comes first, without a descriptor, and is answered when the receiver looks for descriptors.
+    """
+
+    id: Identifier
+    """Chosen by the sender, and never used again on this connection."""
+    size: Identifier
+    """In bytes."""
+
+
+class Placed(Message, tag=14):
+    """Another message, some of whose segments lie in memory."""
+
+    places: tuple[tuple[Identifier, Identifier], ...]
+    """For each segment, the memory at whose beginning it lies, and its length in bytes; 0 and 0 for one that comes
+    through the connection."""
+    message: bytes
+    """One that has a body."""
+
+
+class Released(Message, tag=15):
+    """The receiver of memory does not use it, or no longer: its owner may write there."""
+
+    ids: tuple[Identifier, ...]
+    declined: bool = False
+    """The receiver has no room for it, and does not know it."""
+
+
+class Dropped(Message, tag=16):
+    """The owner of memory will not use it any more."""
+
+    id: Identifier
+
+
 AnyMessage: TypeAlias = (
     Hello
     | Call
@@ -166,4 +203,8 @@ AnyMessage: TypeAlias = (
     | Demand
     | Started
     | End
+    | Memory
+    | Placed
+    | Released
+    | Dropped
 )

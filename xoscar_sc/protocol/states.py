@@ -23,12 +23,16 @@ from xoscar_sc.protocol.messages import (
     Cancelled,
     Credit,
     Demand,
+    Dropped,
     End,
     Failed,
     Hello,
     Item,
+    Memory,
     Message,
     Notice,
+    Placed,
+    Released,
     Reply,
     Started,
     Tell,
@@ -60,6 +64,10 @@ TABLE: Final[Mapping[type[Message], Mapping[State, State]]] = MappingProxyType(
         Demand: _GOES_ON,
         Started: _GOES_ON,
         End: _GOES_ON,
+        Memory: _GOES_ON,
+        Placed: _GOES_ON,
+        Released: _GOES_ON,
+        Dropped: _GOES_ON,
     }
 )
 """For each message, the states in which it is legal, and the state after it."""
