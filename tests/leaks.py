@@ -101,9 +101,14 @@ def threads() -> Picture:
 
 
 def files() -> Picture:
-    """Our files in /dev/shm, and all that is in the runtime directory."""
+    """Our files in /dev/shm, and all that is in the runtime directory.
+
+    Semaphores, ``sem.*``, are of other programs: nothing here makes any.
+    """
     picture: Picture = {}
     for entry in os.scandir("/dev/shm"):
+        if entry.name.startswith("sem."):
+            continue
         with contextlib.suppress(FileNotFoundError):
             if entry.stat(follow_symlinks=False).st_uid == os.getuid():
                 picture["file", entry.path] = f"shared memory {entry.path}"
