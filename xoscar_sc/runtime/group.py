@@ -269,7 +269,11 @@ class _MemberStream(ResultStream[Any]):
         self._counts = False
 
     async def _open(self) -> Source:
-        source = await super()._open()
+        try:
+            source = await super()._open()
+        except _ENDS:
+            await self._group.__check__(self._index)
+            raise
         if not self._ended:
             self._counts = True
             self._group.__busier__(self._index, 1)

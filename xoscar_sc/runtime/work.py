@@ -146,17 +146,19 @@ class Work(Frame):
         """Begin, as a turn of the loop."""
         cell = self.cell
         rest: Coroutine[Any, Any, None] | None = None
-        if self.stage is QUEUED and (self.deadline is None or self._in_time(scope)):
-            self.stage = RUNNING
-            self.scope = scope
-            self.task = cell.runtime.loop.task()
-            current_frame.set(self)
-            try:
+        try:
+            if self.stage is QUEUED and (self.deadline is None or self._in_time(scope)):
+                self.stage = RUNNING
+                self.scope = scope
+                self.task = cell.runtime.loop.task()
+                current_frame.set(self)
                 rest = self._begin(cell)
-            except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
-                self._raised(exc)
-        if rest is None:
-            cell.finished(self)
+        except BaseException as exc:  # an exception of the user's, of any kind, has a place to go
+            self._raised(exc)
+        finally:
+            if rest is None:
+                self.scope = None  # the next turn's now
+                cell.finished(self)
         return rest
 
     def _in_time(self, scope: Scope) -> bool:
@@ -226,6 +228,15 @@ class Work(Frame):
         return cell.function(self.method), (args, kwargs)
 
     async def _finish(self, rest: Any) -> None:
+        try:
+            await self._wait_and_answer(rest)
+        finally:
+            self.scope = None  # the next turn's now
+            if self.conversation is not None:
+                self.conversation.finished()
+            self.cell.finished(self)
+
+    async def _wait_and_answer(self, rest: Any) -> None:
         cancelled = self.cell.runtime.loop.cancelled
         valued = True
         try:
@@ -248,9 +259,6 @@ class Work(Frame):
             self._raised(exc)
         else:
             self._returned(value, valued=valued)
-        if self.conversation is not None:
-            self.conversation.finished()
-        self.cell.finished(self)
 
     # Answering
 
