@@ -33,6 +33,20 @@ class Line(Protocol):
         """There will be no more messages from here; ``reads``: those that come are still read."""
 
 
+class _Nowhere:
+    def item(self, value: Any) -> None:
+        raise AssertionError("nothing is sent when a dialogue has ended")
+
+    def demand(self, count: int) -> None:
+        pass
+
+    def end(self, *, reads: bool) -> None:
+        pass
+
+
+_NOWHERE = _Nowhere()
+
+
 class Side:
     """See the top of this file.
 
@@ -105,6 +119,7 @@ class Side:
         """The dialogue has ended; ``failure`` gives what it failed with, if it did."""
         if self._over is None:
             self._over = failure
+            self._line = _NOWHERE  # which holds nothing
         _wake_all(self._readers)
         _wake_all(self._writers)
 

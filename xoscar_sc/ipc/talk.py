@@ -62,7 +62,9 @@ class Talk:
         self.filled = True
         self.value = value
         self._failed = self._failure(value)
-        self.side.finish(self.failure)
+        self._failure = _over  # what is held in a circle would be held until somebody looks for circles
+        failed = self._failed
+        self.side.finish(lambda: failed)
         self.started.set(None)
         for slot in self._waiting:
             slot.set(None)
@@ -83,6 +85,10 @@ class Talk:
             finally:
                 self._waiting.remove(slot)
         return self.value
+
+
+def _over(_answer: object) -> None:
+    raise AssertionError("a dialogue ends once")
 
 
 class ChannelLine:

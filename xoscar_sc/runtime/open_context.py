@@ -112,6 +112,7 @@ class OpenContext(AbstractAsyncContextManager[tuple[Context, Any]]):
                 opening.give_up()
                 exc = interrupted
         talk.side.close()
+        talk.when_failed = None
         rest = leave_scope(self._scope, exc)
         failure = None if opening.wanted(talk.failure()) else talk.failure()
         if opening.timed_out:

@@ -234,6 +234,7 @@ class Work(Frame):
             self.scope = None  # the next turn's now
             if self.conversation is not None:
                 self.conversation.finished()
+                self.drop_arguments()
             self.cell.finished(self)
 
     async def _wait_and_answer(self, rest: Any) -> None:
