@@ -93,7 +93,9 @@ async def test_a_call_goes_to_whoever_has_the_name_by_then() -> None:
 async def test_a_call_is_repeated_as_often_as_it_says_and_no_more() -> None:
     async with xsc.open_pool_nursery(pools=1) as n:
         worker = await n.create_actor(Worker, None, uid="worker")
-        n.pools["pool-1"].kill()
+        pool = n.pools["pool-1"]
+        pool.kill()
+        await pool.wait()  # before that it may still answer
         for _ in range(2):
             begun = anyio.current_time()
             with pytest.raises(xsc.PoolDied):

@@ -13,6 +13,7 @@ import anyio
 
 from xoscar_sc.errors import PoolNotExist
 from xoscar_sc.events import PoolStarted
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.strategy import LeastLoaded, PoolView, Request, Strategy
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.seats import Seat, Seats
@@ -64,6 +65,7 @@ class Pools:
 
     # Starting and ending
 
+    @undisturbed
     async def start(self, spec: PoolSpec) -> Pool:
         """Start one more; see :meth:`PoolNursery.start_pool`."""
         taken = self.by_name.keys() | self._coming
@@ -106,7 +108,11 @@ class Pools:
                 for spec in named:
                     group.start_soon(self.start, spec)
         except BaseExceptionGroup as exc:
-            raise exc.exceptions[0] from None
+            failure = exc.exceptions[0]
+        else:
+            failure = None
+        if failure is not None:  # not while it is handled: it keeps its own cause
+            raise failure
         for spec in named:
             assert spec.name is not None
             if spec.name in self.by_name:  # it may have ended since
