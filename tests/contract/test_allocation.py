@@ -108,7 +108,8 @@ async def test_a_mark_is_held_while_its_actor_is_being_made() -> None:
     async with xsc.open_pool_nursery(pools=1, labels=["store"]) as n:
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: n.create_actor(NeverComes, strategy=one))
-            await anyio.sleep(0.02)
+            while not n.pools["pool-1"].load:
+                await anyio.lowlevel.checkpoint()
             with pytest.raises(xsc.NoIdleSlot):
                 await n.create_actor(Echo, strategy=one)
             group.cancel_scope.cancel()
@@ -331,7 +332,8 @@ async def test_functions_have_seats_too_and_give_them_back() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(n.run, trio.sleep_forever)
             group.start_soon(pool.run, trio.sleep_forever)
-            await anyio.sleep(0.02)
+            while pool.load < 2:
+                await anyio.lowlevel.checkpoint()
             assert pool.load == 2
             group.cancel_scope.cancel()
         assert pool.load == 0

@@ -166,6 +166,9 @@ class TrioLoop:
         except trio.Cancelled:
             raise
         except BaseException as exc:  # a bug, which must not end the others
+            # A nursery may have put the cancellation into a group.
+            if isinstance(exc, BaseExceptionGroup) and exc.split(trio.Cancelled)[1] is None:
+                raise
             self.crashed(exc)
 
     def fresh_context(self) -> contextvars.Context:
@@ -333,6 +336,8 @@ class TrioLoop:
                     return run, coroutine, run(coroutine.send, None)
             except StopIteration:
                 pass
+            except trio.Cancelled:
+                raise
             except BaseException as exc:  # as above
                 self.crashed(exc)
             if scope.touched and scope.used():
