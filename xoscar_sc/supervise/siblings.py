@@ -95,7 +95,11 @@ class Siblings:
         del self._all[child]
 
     def failed(self, children: Collection[str], due: float) -> None:
-        """These have ended, or could not be started, and are to come back when ``due``: the strategy says who else."""
+        """These have ended, or could not be started, and are to come back when ``due``: the strategy says who else.
+
+        Of one that was to be stopped anyway that is the end of it.
+        """
+        children = [child for child in children if not self._was_unwanted(child)]
         for child in children:
             sibling = self._all[child]
             sibling.phase, sibling.due, sibling.again = Phase.WAITING, due, True
@@ -104,13 +108,20 @@ class Siblings:
             if isinstance(step, Stop) and self._all[step.child].phase in (Phase.UP, Phase.STARTING):
                 self._doom(step.child, again=self._all[step.child].lasts)
 
+    def _was_unwanted(self, child: str) -> bool:
+        phase = self._all[child].phase
+        if phase is Phase.DOOMED:
+            self.stopped(child)
+        return phase in (Phase.DOOMED, Phase.STOPPING)
+
     @staticmethod
     def _takes_part(sibling: _Sibling) -> bool:
         return sibling.phase is not Phase.DOWN and (sibling.again or sibling.phase is Phase.UP)
 
     def ended(self, child: str) -> None:
         """A child has ended and does not come back by itself; it is known all the same."""
-        self._all[child].phase = Phase.DOWN
+        if not self._was_unwanted(child):
+            self._all[child].phase = Phase.DOWN
 
     def started(self, child: str) -> None:
         """A start has succeeded. It may have been revoked: then the child is stopped all the same."""
@@ -118,7 +129,7 @@ class Siblings:
             self._all[child].phase = Phase.UP
 
     def stopped(self, child: str) -> None:
-        """A stop has been carried out, or turned out to be needless."""
+        """A stop has been carried out."""
         sibling = self._all[child]
         if sibling.again:
             sibling.phase, sibling.due = Phase.WAITING, 0.0
