@@ -176,8 +176,9 @@ class Machine(RuleBasedStateMachine):
             self.siblings.started(child)
         else:
             at = self._tick()
-            for each in self._group({child}):
-                self.must_begin_after[each] = at
+            if self.siblings.phase(child) is Phase.STARTING:  # else its start has been revoked
+                for each in self._group({child}):
+                    self.must_begin_after[each] = at
             self.siblings.failed([child], self.now + 1)
         self._do()
 
