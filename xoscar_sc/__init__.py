@@ -27,6 +27,7 @@ from xoscar_sc.runtime import (
     current_pool,
     destroy_actor,
     extensible,
+    fatal,
     find_actor,
     gather_contexts,
     generator,
@@ -40,13 +41,29 @@ from xoscar_sc.runtime import (
     wait_for,
     wait_for_actor,
 )
-from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_actor_cluster, open_pool_nursery
+from xoscar_sc.supervise import (
+    Backoff,
+    ChildCounts,
+    ChildInfo,
+    Pool,
+    PoolNursery,
+    PoolSpec,
+    PoolTask,
+    Supervision,
+    Supervisor,
+    open_actor_cluster,
+    open_pool_nursery,
+    open_supervisor,
+)
 from xoscar_sc.timeouts import Timeouts
 
 __all__ = [
     "Actor",
     "ActorGroup",
     "ActorRef",
+    "Backoff",
+    "ChildCounts",
+    "ChildInfo",
     "Context",
     "CurrentPool",
     "Exit",
@@ -60,6 +77,8 @@ __all__ = [
     "StatelessActor",
     "Stream",
     "Subscription",
+    "Supervision",
+    "Supervisor",
     "Timeouts",
     "actor_ref",
     "context",
@@ -69,6 +88,7 @@ __all__ = [
     "errors",
     "events",
     "extensible",
+    "fatal",
     "find_actor",
     "gather_contexts",
     "generator",
@@ -79,6 +99,7 @@ __all__ = [
     "no_lock",
     "open_actor_cluster",
     "open_pool_nursery",
+    "open_supervisor",
     "shared_context",
     "strategy",
     "thread",

@@ -36,8 +36,9 @@ def test_a_wait_is_never_beyond_its_bounds(
     assert backoff.delay(failures + 1, drawn) >= wait
 
 
-def test_without_a_backoff_the_first_restart_is_at_once_and_the_next_ones_wait() -> None:
-    assert delay(None, 1, 0) == 0
+def test_without_a_backoff_only_a_child_that_cannot_be_started_waits() -> None:
+    assert delay(None, in_a_row(None, 4, ran=0.0), 0) == 0
+    assert in_a_row(None, 1, ran=None) == 2
     assert [delay(None, failures, 0) for failures in (2, 3, 4)] == [0.05, 0.1, 0.2]
     assert delay(None, 10**6, 1) == 5
 
@@ -46,7 +47,7 @@ def test_a_child_that_has_run_for_long_begins_with_the_first_wait_again() -> Non
     backoff = Backoff(reset=60)
     assert in_a_row(backoff, 4, ran=59) == 5
     assert in_a_row(backoff, 4, ran=60) == 1
-    assert in_a_row(None, 4, ran=0) == 5
+    assert in_a_row(backoff, 4, ran=None) == 5
 
 
 @pytest.mark.parametrize(

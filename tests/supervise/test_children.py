@@ -61,7 +61,7 @@ def test_how_long_a_child_is_waited_for(given: Any, seconds: float) -> None:
         ({"shutdown": -1}, "shutdown= is -1; it is 0 or more"),
         ({"backoff": 3}, "backoff= is 3; it is a Backoff"),
         ({"on_restart": "drop"}, "on_restart= is 'drop'; it is one of wait, raise"),
-        ({"queued": "drop"}, "queued= is 'drop'; it is one of fail, keep"),
+        ({"queued": "drop"}, "queued= is 'drop'; it is one of keep, fail"),
     ],
 )
 def test_a_child_that_makes_no_sense_is_refused(given: dict[str, Any], error: str) -> None:

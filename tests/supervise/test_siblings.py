@@ -22,7 +22,7 @@ def three(strategy: str) -> Siblings:
 
 def test_a_failure_under_rest_for_one_goes_step_by_step() -> None:
     siblings = three("rest_for_one")
-    siblings.failed(["cache"], due=5.0)
+    siblings.failed({"cache": 5.0})
     assert siblings.steps(0.0) == ([Stop("web")], math.inf)
     assert siblings.steps(9.0) == ([], math.inf), "web has not stopped yet"
     siblings.stopped("web")
@@ -36,16 +36,16 @@ def test_a_failure_under_rest_for_one_goes_step_by_step() -> None:
 
 def test_under_one_for_one_a_child_that_waits_holds_up_no_other() -> None:
     siblings = three("one_for_one")
-    siblings.failed(["db"], due=100.0)
-    siblings.failed(["web"], due=1.0)
+    siblings.failed({"db": 100.0})
+    siblings.failed({"web": 1.0})
     assert siblings.steps(1.0) == ([Start("web")], 100.0)
 
 
 def test_an_older_child_that_fails_meanwhile_takes_the_younger_along() -> None:
     siblings = three("rest_for_one")
-    siblings.failed(["web"], due=0.0)
+    siblings.failed({"web": 0.0})
     assert siblings.steps(0.0)[0] == [Start("web")]
-    siblings.failed(["db"], due=0.0)
+    siblings.failed({"db": 0.0})
     assert siblings.steps(0.0)[0] == [Stop("web")], "its start is revoked"
     siblings.stopped("web")
     assert siblings.steps(0.0)[0] == [Stop("cache")]
@@ -55,11 +55,11 @@ def test_an_older_child_that_fails_meanwhile_takes_the_younger_along() -> None:
 
 def test_a_start_that_fails_under_one_for_all_stops_those_that_have_been_started() -> None:
     siblings = three("one_for_all")
-    siblings.failed(["db", "cache", "web"], due=0.0)
+    siblings.failed({"db": 0.0, "cache": 0.0, "web": 0.0})
     assert siblings.steps(0.0)[0] == [Start("db")]
     siblings.started("db")
     assert siblings.steps(0.0)[0] == [Start("cache")]
-    siblings.failed(["cache"], due=1.0)
+    siblings.failed({"cache": 1.0})
     assert siblings.steps(0.0)[0] == [Stop("db")]
     siblings.stopped("db")
     assert siblings.steps(0.0)[0] == [Start("db")]
@@ -68,7 +68,7 @@ def test_a_start_that_fails_under_one_for_all_stops_those_that_have_been_started
 def test_a_temporary_child_that_is_stopped_with_another_is_forgotten() -> None:
     siblings = three("one_for_all")
     siblings.add("once", lasts=False)
-    siblings.failed(["db"], due=0.0)
+    siblings.failed({"db": 0.0})
     assert siblings.steps(0.0)[0] == [Stop("once")]
     siblings.stopped("once")
     assert siblings.order == ("db", "cache", "web")
@@ -79,7 +79,7 @@ def test_a_child_that_was_terminated_stays_down_when_others_are_restarted() -> N
     siblings.terminate("web")
     assert siblings.steps(0.0)[0] == [Stop("web")]
     siblings.stopped("web")
-    siblings.failed(["db"], due=0.0)
+    siblings.failed({"db": 0.0})
     assert siblings.steps(0.0)[0] == [Stop("cache")]
     siblings.stopped("cache")
     for child in ("db", "cache"):
@@ -93,7 +93,7 @@ def test_a_child_that_was_terminated_stays_down_when_others_are_restarted() -> N
 
 def test_a_child_that_waits_can_be_terminated_and_can_be_started_at_once() -> None:
     siblings = three("one_for_one")
-    siblings.failed(["db", "web"], due=100.0)
+    siblings.failed({"db": 100.0, "web": 100.0})
     siblings.terminate("db")
     siblings.restart("web")
     assert siblings.steps(0.0) == ([Start("web")], math.inf)
@@ -159,7 +159,7 @@ class Machine(RuleBasedStateMachine):
         at = self._tick()
         for child in self._group(failed):
             self.must_begin_after[child] = at
-        self.siblings.failed(failed, self.now + due)
+        self.siblings.failed(dict.fromkeys(failed, self.now + due))
         self._do()
 
     @precondition(lambda self: self.doing)
@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
             if self.siblings.phase(child) is Phase.STARTING:  # else its start has been revoked
                 for each in self._group({child}):
                     self.must_begin_after[each] = at
-            self.siblings.failed([child], self.now + 1)
+            self.siblings.failed({child: self.now + 1})
         self._do()
 
     @rule(seconds=st.floats(0, 3))

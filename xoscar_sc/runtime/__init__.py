@@ -20,22 +20,34 @@ from xoscar_sc.runtime.fanout import Subscription
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.heartbeat import Missing, Pulse, forget_pulse
 from xoscar_sc.runtime.mapping import MapStream
-from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
+from xoscar_sc.runtime.methods import (
+    context,
+    extensible,
+    fatal,
+    generator,
+    idempotent,
+    no_lock,
+    talks_of,
+    thread,
+)
+from xoscar_sc.runtime.names import Ending, Found
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
-from xoscar_sc.runtime.place import Listening, Place
+from xoscar_sc.runtime.place import Listening, Place, Wish
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed, Target
 from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
-from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
+from xoscar_sc.runtime.traits import BOUND, FIRST_CHILD, Overflow, Traits, traits_of
 from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "BOUND",
+    "FIRST_CHILD",
     "Actor",
     "ActorGroup",
     "ActorMethod",
@@ -43,14 +55,18 @@ __all__ = [
     "Context",
     "CurrentPool",
     "Delayed",
+    "Ending",
+    "Found",
     "GroupMethod",
     "Listening",
     "MapStream",
     "Message",
+    "Missing",
     "OpenContext",
     "Overflow",
     "Place",
     "PoolConfig",
+    "Pulse",
     "ResultStream",
     "Return",
     "Route",
@@ -60,6 +76,7 @@ __all__ = [
     "Subscription",
     "Target",
     "Traits",
+    "Wish",
     "actor_ref",
     "check_route",
     "context",
@@ -68,7 +85,9 @@ __all__ = [
     "destroy_actor",
     "died",
     "extensible",
+    "fatal",
     "find_actor",
+    "forget_pulse",
     "gather",
     "gather_contexts",
     "generator",

@@ -55,7 +55,7 @@ async def wait_for_actor(uid: str) -> ActorRef[Any]:
 
 
 def _ref(uid: str, found: Found) -> ActorRef[Any]:
-    return ActorRef(found.address, uid, found.incarnation, traits=found.traits)
+    return ActorRef(found.address, uid, found.incarnation, traits=found.traits, life=found.life)
 
 
 async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
@@ -76,7 +76,7 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}: {exc}") from exc
     if known is None:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
-    return ActorRef(address, uid, traits=known.traits)
+    return ActorRef(address, uid, known.traits.child, traits=known.traits)
 
 
 async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:

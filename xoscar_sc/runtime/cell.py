@@ -20,7 +20,8 @@ from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.runtime.intake import Intake
-from xoscar_sc.runtime.methods import Method, is_awaitable
+from xoscar_sc.runtime.lasting import Gone
+from xoscar_sc.runtime.methods import Method, fatal_of, is_awaitable
 from xoscar_sc.runtime.traits import DEFAULT, Traits
 from xoscar_sc.runtime.work_local import LocalWork
 from xoscar_sc.serialize import describe
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from xoscar_sc.protocol import Link
     from xoscar_sc.runtime.ref import ActorRef
     from xoscar_sc.runtime.runtime import Runtime
+    from xoscar_sc.runtime.work import Work
 
 
 class State(enum.Enum):
@@ -48,6 +50,8 @@ class Owner(NamedTuple):
     nursery: int
     token: str
     """What the nursery, and the table of names, know this creation by."""
+    life: int = 1
+    """How often the actor has been made, this time included."""
 
 
 class Cell(Intake):
@@ -64,8 +68,15 @@ class Cell(Intake):
     ) -> None:
         super().__init__(runtime, cls, uid, traits)
         self.incarnation = incarnation
+        self.age = runtime.serial()
         self.owner = owner
         self.traits = traits
+        self.taken_out = False
+        """Somebody wants it not to come back."""
+        self.adopted = False
+        """It was an heir."""
+        self.heir: Cell | None = None
+        """Takes the messages for the next incarnation, if there may be one."""
         self.nursery: Any = None
         self.exit_stack = AsyncExitStack()
         self.state = State.CREATING
@@ -100,7 +111,9 @@ class Cell(Intake):
         """A reference to the actor."""
         from xoscar_sc.runtime.ref import ActorRef
 
-        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls, traits=self.traits)
+        life = 1 if self.owner is None else self.owner.life
+        place = self.runtime.address, self.uid, self.incarnation, self.cls
+        return ActorRef(*place, traits=self.traits, life=life)
 
     def where(self) -> str:
         """The actor, for the note of an exception."""
@@ -143,7 +156,20 @@ class Cell(Intake):
                 exc.add_note(f"in a tell to {method}() of {self.where()}")
             self.fail(exc)
 
+    def turn_away(self, work: Work) -> None:
+        if self.heir is not None and not self.taken_out:
+            work.pass_on(self.heir)
+            return
+        lasts = self.traits.child and not self.taken_out
+        work.refuse(Gone(self.uid, self.traits.child) if lasts else self.died(maybe_executed=False))
+        work.executed()
+
     # The end
+
+    def raised(self, method: str, exc: BaseException) -> None:
+        """A message has raised ``exc``, which its caller gets; it is the actor's failure if the actor says so."""
+        if isinstance(exc, (*fatal_of(self.cls), *fatal_of(getattr(self.cls, method, None)))):
+            self.fail(exc)
 
     def fail(self, exc: BaseException) -> None:
         """End because of ``exc``."""
@@ -188,7 +214,14 @@ class Cell(Intake):
 
     def close(self, *, cancel: bool) -> None:
         """Take no more messages, and refuse those that wait; ``cancel``: the running one is cancelled."""
+        unborn = self.state is State.CREATING
         self.state = State.ENDING
+        known = not unborn or self.adopted
+        if self.heir is None and known and not self.taken_out:
+            self.heir = self.runtime.heirs.make(self)
+            if self.heir is not None and (unborn or self.traits.keeps):
+                for work in self.mailbox.clear():
+                    work.pass_on(self.heir)
         self.abandon(cancel=cancel)
 
     def abandon(self, *, cancel: bool) -> None:
@@ -202,6 +235,10 @@ class Cell(Intake):
                 work.refuse(self.died(maybe_executed=False))
                 work.cancel()
         self.let_senders_go()
+
+    def end_unborn(self) -> None:
+        """It was an heir, and no actor is made of it."""
+        self.state = State.ENDED
 
     async def wait_ended(self) -> None:
         """Wait until the actor has ended, and raise what its hooks raised.
@@ -310,7 +347,7 @@ class Cell(Intake):
         await self.wait_idle()
         self.state = State.ENDING
         self._finished_up = True
-        if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
+        if self._killed or self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
             return
         # What the hook calls waits for it, and so do those who wait for the end.
         hook = LocalWork(self, "__pre_destroy__", ((), {}), None, self._end_chain, None, batch=False)

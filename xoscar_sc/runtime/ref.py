@@ -9,21 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Coroutine
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import anyio
 
-from xoscar_sc.errors import PoolDied
+from xoscar_sc.errors import ActorDied, PoolDied
+from xoscar_sc.events import Exit, Restarted
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
 from xoscar_sc.runtime.methods import Retry, methods_of
 from xoscar_sc.runtime.monitor import Monitor
 from xoscar_sc.runtime.open_context import OpenContext
 from xoscar_sc.runtime.streams import ResultStream
-from xoscar_sc.runtime.traits import DEFAULT, Overflow, Traits
+from xoscar_sc.runtime.traits import DEFAULT, Traits
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.lasting import Lasting
     from xoscar_sc.runtime.names import Found
+    from xoscar_sc.runtime.outgoing import Outgoing
     from xoscar_sc.runtime.runtime import Runtime
 
 T = TypeVar("T", covariant=True)
@@ -47,7 +50,7 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "traits", "uid")
+    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "life", "traits", "uid")
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Target:
         *,
         copy: bool = False,
         traits: Traits = DEFAULT,
+        life: int = 1,
     ) -> None:
         if len(uid) > MAX_NAME:
             raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
@@ -71,7 +75,14 @@ class Target:
         """Arguments and values are copied in the same pool too."""
         self.traits = traits
         """Of the actor's mailbox."""
+        self.life = life
+        """How often the actor has been started, as far as is known here."""
         self._runtime: Runtime | None = None
+
+    def rebind(self, found: Found) -> None:
+        """The actor was started again."""
+        if found.life > self.life:
+            self.address, self.life = found.address, found.life
 
     def runtime(self) -> Runtime:
         """The runtime that the actor is reached through from here."""
@@ -79,6 +90,11 @@ class Target:
         if runtime is None or runtime.closed or runtime.thread != get_ident():
             self._runtime = runtime = require_runtime()
         return runtime
+
+    def outgoing(self) -> Outgoing | Lasting:
+        """The way that messages take to the actor."""
+        runtime = self.runtime()
+        return runtime.lasting if self.traits.child else runtime.outgoing
 
     def __repr__(self) -> str:
         kind = "" if self.cls is None else f"[{self.cls.__name__}]"
@@ -101,7 +117,7 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             self._check(args, kwargs)
         target = self._target
-        return target.runtime().outgoing.send(target, self._name, args, kwargs)  # type: ignore[return-value]
+        return target.outgoing().send(target, self._name, args, kwargs)  # type: ignore[return-value]
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise :exc:`TypeError` if the arguments do not fit the method, as far as it is known here."""
@@ -139,7 +155,7 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             self._check(args, kwargs)
         target = self._target
-        return target.runtime().outgoing.tell(target, self._name, args, kwargs)
+        return target.outgoing().tell(target, self._name, args, kwargs)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""
@@ -181,7 +197,7 @@ class ActorMethod:
         if not delayed:
             raise ValueError(f"a batch of {name}() of {target!r} has no calls")
         calls = [(each.args, each.kwargs) for each in delayed]
-        values: list[Any] = await target.runtime().outgoing.batch(target, name, calls)
+        values: list[Any] = await target.outgoing().batch(target, name, calls)
         return values
 
     def __repr__(self) -> str:
@@ -216,7 +232,10 @@ class IdempotentMethod(ActorMethod):
         seconds = self._retry.backoff
         for left in range(self._retry.retries, -1, -1):
             try:
-                return await target.runtime().outgoing.send(target, self._name, args, kwargs)
+                return await target.outgoing().send(target, self._name, args, kwargs)
+            except ActorDied as exc:
+                if not left or not isinstance(exc.__cause__, PoolDied) or exc.uid != target.uid:
+                    raise
             except PoolDied:
                 runtime = target.runtime()
                 channel = runtime.peers.get(target.address)
@@ -225,6 +244,8 @@ class IdempotentMethod(ActorMethod):
             # Whoever has the uid by then; as long as nobody has, the pool is asked again, which has died.
             await anyio.sleep(seconds)
             seconds *= 2
+            if target.traits.child:
+                continue
             found: Found | None = await target.runtime().at_root("find", target.uid, False)
             if found is not None:
                 uid, copy = target.uid, target.copy
@@ -242,6 +263,8 @@ def _method(target: Target, name: str) -> ActorMethod:
 
 
 def _same(one: Target, other: Target) -> bool:
+    if one.traits.child or other.traits.child:
+        return one.uid == other.uid and one.traits.child == other.traits.child
     return one.uid == other.uid and one.address == other.address
 
 
@@ -262,8 +285,9 @@ class ActorRef(Generic[T]):
         *,
         copy: bool = False,
         traits: Traits = DEFAULT,
+        life: int = 1,
     ) -> None:
-        self._target = Target(address, uid, incarnation, cls, copy=copy, traits=traits)
+        self._target = Target(address, uid, incarnation, cls, copy=copy, traits=traits, life=life)
 
     def options(self, *, copy: bool) -> ActorRef[T]:
         """The same reference with other options.
@@ -273,9 +297,8 @@ class ActorRef(Generic[T]):
                 are handed over as they are there, and a change by one is seen by the other.
         """
         target = self._target
-        return ActorRef(
-            target.address, target.uid, target.incarnation, target.cls, copy=copy, traits=target.traits
-        )
+        place = target.address, target.uid, target.incarnation, target.cls
+        return ActorRef(*place, copy=copy, traits=target.traits, life=target.life)
 
     @property
     def uid(self) -> str:
@@ -284,8 +307,16 @@ class ActorRef(Generic[T]):
 
     @property
     def address(self) -> str:
-        """The address of the actor's pool."""
+        """The address of the actor's pool; of one that is restarted, as far as is known here."""
         return self._target.address
+
+    @property
+    def incarnation(self) -> int:
+        """How often the actor has been started, as far as is known here; 1 if nobody restarts it.
+
+        Whoever has not called the actor since, does not know; :meth:`is_alive` asks.
+        """
+        return self._target.life
 
     @property
     def typed(self) -> T:
@@ -305,6 +336,8 @@ class ActorRef(Generic[T]):
     async def destroy(self) -> None:
         """End the actor: the message in hand is finished, queued ones fail, ``__pre_destroy__`` runs.
 
+        A supervisor does not start it again.
+
         Called from the actor's own code, it does not wait: the actor ends after the message in hand.
 
         Raises:
@@ -313,24 +346,44 @@ class ActorRef(Generic[T]):
 
         Cancellation: the actor goes on ending.
         """
-        await self._target.runtime().end_actor(self._target, "destroy")
+        await self._end("destroy")
 
     async def kill(self) -> None:
         """End the actor without its hooks: the message in hand is cancelled, queued ones fail.
 
+        For a supervisor that is a failure, after which it may start it again.
+
         Raises:
             ActorNotExist: it has ended already.
         """
-        await self._target.runtime().end_actor(self._target, "kill")
+        await self._end("kill")
 
-    def monitor(self) -> Monitor:
+    async def _end(self, how: str) -> None:
+        target = self._target
+        runtime = target.runtime()
+        if target.traits.child:
+            await runtime.lasting.end_actor(target, how)
+        else:
+            await runtime.end_actor(target, how)
+
+    @overload
+    def monitor(self) -> Monitor[Exit]: ...
+    @overload
+    def monitor(self, *, restarts: bool) -> Monitor[Exit | Restarted]: ...
+    def monitor(self, *, restarts: bool = False) -> Monitor[Any]:
         """Watch the actor: ``async with ref.monitor() as exits``.
 
         ``exits`` is a receive channel (``await exits.receive()``, ``async for``), which gives exactly one
         :class:`Exit`, when the actor has ended, however that comes to be; at once, if it has ended already. Of an actor
         that ended long ago, and of one whose pool cannot be asked, it is a failure that says so. Any number may watch.
+
+        An actor that its supervisor starts again has not ended.
+
+        Args:
+            restarts: ``exits`` gives a :class:`Restarted` each time before; if it was started again several times in a
+                row meanwhile, one for all of them.
         """
-        return Monitor(self._target)
+        return Monitor(self._target, restarts=restarts)
 
     async def is_alive(self) -> bool:
         """Whether the actor exists and takes messages."""
@@ -342,11 +395,13 @@ class ActorRef(Generic[T]):
         return _same(self._target, other._target)
 
     def __hash__(self) -> int:
-        return hash((self._target.address, self._target.uid))
+        target = self._target
+        return hash((target.traits.child or target.address, target.uid))
 
     def __reduce__(self) -> tuple[Any, ...]:
         target = self._target
-        return _restore, (target.address, target.uid, target.incarnation, target.copy, *target.traits)
+        place = target.address, target.uid, target.incarnation, target.life, target.copy
+        return _restore, (*place, *target.traits)
 
     def __repr__(self) -> str:
         return repr(self._target)
@@ -355,7 +410,5 @@ class ActorRef(Generic[T]):
         return self._target
 
 
-def _restore(
-    address: str, uid: str, incarnation: int, copy: bool, *traits: *tuple[int, Overflow, Any, Any]
-) -> ActorRef[Any]:
-    return ActorRef(address, uid, incarnation, copy=copy, traits=Traits(*traits))
+def _restore(address: str, uid: str, incarnation: int, life: int, copy: bool, *traits: Any) -> ActorRef[Any]:
+    return ActorRef(address, uid, incarnation, copy=copy, traits=Traits(*traits), life=life)

@@ -51,22 +51,22 @@ class Backoff:
         return min(wait * (1 + self.jitter * drawn), self.max)
 
 
-_UNTOLD = Backoff(min=0.05, max=5.0)
+_UNTOLD = Backoff(min=0.05, max=5.0, reset=0.0)
 
 
 def delay(backoff: Backoff | None, failures: int, drawn: float) -> float:
-    """Seconds to wait before a restart: as ``backoff`` says; without it, at first none, and then from 0.05 to 5."""
+    """Seconds to wait before a restart; without ``backoff`` none, but from 0.05 to 5 while no start succeeds."""
     if backoff is not None:
         return backoff.delay(failures, drawn)
     return 0.0 if failures <= 1 else _UNTOLD.delay(failures - 1, drawn)
 
 
-def in_a_row(backoff: Backoff | None, failures: int, ran: float) -> int:
+def in_a_row(backoff: Backoff | None, failures: int, ran: float | None) -> int:
     """How often a child has failed in a row, this time included.
 
     Args:
         backoff: as it was given.
         failures: how often it had, up to its last start.
-        ran: for how many seconds it has run since then; 0 if it could not be started.
+        ran: for how many seconds it has run since then; None if it could not be started.
     """
-    return 1 if ran >= (backoff or _UNTOLD).reset else failures + 1
+    return 1 if ran is not None and ran >= (backoff or _UNTOLD).reset else failures + 1

@@ -16,7 +16,7 @@ from xoscar_sc.supervise.strategy import RestartStrategy
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 OnRestart: TypeAlias = Literal["wait", "raise"]
-Queued: TypeAlias = Literal["fail", "keep"]
+Queued: TypeAlias = Literal["keep", "fail"]
 OnHeartbeatLost: TypeAlias = Literal["report", "restart"]
 
 
@@ -36,11 +36,11 @@ class ChildSpec:
     """Seconds from asking it to end until it is killed; ``math.inf`` waits for ever, ``"kill"`` asks nothing, None is
     the supervisor's."""
     backoff: Backoff | None = None
-    """None: the first restart is at once, further ones after 0.05 s, 0.1 s and so on, up to 5."""
+    """None: at once; only if a start fails, the next ones are after 0.05 s, 0.1 s and so on, up to 5."""
     on_restart: OnRestart = "wait"
     """What becomes of a call while it is being restarted: it waits, or raises :exc:`ActorUnavailable`."""
-    queued: Queued = "fail"
-    """What becomes of the messages that wait in its mailbox when it ends: they fail, or wait for the next one."""
+    queued: Queued = "keep"
+    """What becomes of the messages that wait in its mailbox when it ends: they wait for the next one, or fail."""
 
     def __post_init__(self) -> None:
         check_one_of(self.restart, Restart, "restart")

@@ -75,7 +75,13 @@ class Pools:
         self._coming.add(name)
         try:
             started = await start_pool(
-                self._runtime, self._nursery.id, name, spec, env=self._env, loglevel=self._loglevel
+                self._runtime,
+                self._nursery.id,
+                name,
+                spec,
+                env=self._env,
+                loglevel=self._loglevel,
+                heartbeat=self._nursery.heartbeat,
             )
             if self._nursery.closed:  # a task beside the block has asked for it, and it came too late
                 started.channel.close()
@@ -85,6 +91,8 @@ class Pools:
             pool = self.by_name[name] = Pool(self._nursery, started, spec)
             self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
             self._runtime.loop.spawn(pool.watch)
+            if started.pulse is not None:
+                self._nursery.watch_pulse(pool, started.pulse)
         finally:
             self._coming.discard(name)
             waiting, self._waiting = self._waiting, []

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xoscar_sc.supervise.strategy import STRATEGIES, RestartStrategy, Start, Step, Stop
@@ -77,6 +77,10 @@ class Siblings:
         """How far a child is."""
         return self._all[child].phase
 
+    def again(self, child: str) -> bool:
+        """Whether a child that is being stopped will be started again."""
+        return self._all[child].again
+
     @property
     def settled(self) -> bool:
         """Whether nothing is under way, and nothing is to be done."""
@@ -94,15 +98,15 @@ class Siblings:
         """A child has gone for good."""
         del self._all[child]
 
-    def failed(self, children: Collection[str], due: float) -> None:
-        """These have ended, or could not be started, and are to come back when ``due``: the strategy says who else.
+    def failed(self, due: Mapping[str, float]) -> None:
+        """These have ended, or could not be started, and are to come back when due; who else, the strategy says.
 
         Of one that was to be stopped anyway that is the end of it.
         """
-        children = [child for child in children if not self._was_unwanted(child)]
+        children = [child for child in due if not self._was_unwanted(child)]
         for child in children:
             sibling = self._all[child]
-            sibling.phase, sibling.due, sibling.again = Phase.WAITING, due, True
+            sibling.phase, sibling.due, sibling.again = Phase.WAITING, due[child], True
         taking_part = [child for child, each in self._all.items() if self._takes_part(each)]
         for step in self._decide(taking_part, children):
             if isinstance(step, Stop) and self._all[step.child].phase in (Phase.UP, Phase.STARTING):
