@@ -9,6 +9,7 @@ from __future__ import annotations
 from xoscar_sc import errors, events, strategy
 from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
+from xoscar_sc.ipc import TLS, Secret
 from xoscar_sc.runtime import (
     Actor,
     ActorGroup,
@@ -40,13 +41,24 @@ from xoscar_sc.runtime import (
     wait_for,
     wait_for_actor,
 )
-from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_actor_cluster, open_pool_nursery
+from xoscar_sc.supervise import (
+    Connection,
+    Pool,
+    PoolNursery,
+    PoolSpec,
+    PoolTask,
+    connect,
+    open_actor_cluster,
+    open_pool_nursery,
+)
 from xoscar_sc.timeouts import Timeouts
 
 __all__ = [
+    "TLS",
     "Actor",
     "ActorGroup",
     "ActorRef",
+    "Connection",
     "Context",
     "CurrentPool",
     "Exit",
@@ -57,11 +69,13 @@ __all__ = [
     "PoolTask",
     "ResultStream",
     "Return",
+    "Secret",
     "StatelessActor",
     "Stream",
     "Subscription",
     "Timeouts",
     "actor_ref",
+    "connect",
     "context",
     "current_actor",
     "current_pool",

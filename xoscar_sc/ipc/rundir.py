@@ -37,7 +37,7 @@ def base_directory() -> Path:
     return Path(tempfile.gettempdir()) / f"xoscar-sc-{os.getuid()}"
 
 
-def _ensure(directory: Path) -> None:
+def ensure(directory: Path) -> None:
     """Make a directory that only this user can change, or see that it is one."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True, parents=True)
@@ -76,7 +76,7 @@ class TreeDirectory:
                 f"the runtime directory {self._base} has too long a path: that of a socket in it would have "
                 f"{longest} bytes, and {MAX_UNIX_PATH} are allowed; set XSC_RUNTIME_DIR to a shorter one"
             )
-        _ensure(self._base)
+        ensure(self._base)
         fresh = self._base / f".{self.tree}"
         try:
             _sweep(self._base)

@@ -27,6 +27,7 @@ from xoscar_sc.runtime.work import Work
 from xoscar_sc.serialize import Types, record
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings
     from xoscar_sc.runtime.runtime import Runtime
 
 
@@ -153,6 +154,10 @@ class Control(StatelessActor):
         name = getattr(function, "__qualname__", repr(function))
         ctx.__conversation__().declare(talks_of(function) or Types(), name)
         return await function(ctx, *args, **kwargs)
+
+    async def open_gate(self, settings: GateSettings) -> str:
+        """Let other programs in, to this pool; where."""
+        return (await self._runtime.open_gate(settings, None)).address
 
     def stop_pool(self, cancel: bool) -> None:
         """Begin to end this pool."""
