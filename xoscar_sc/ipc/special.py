@@ -37,16 +37,20 @@ class PlainChannel(Channel):
             if isinstance(message, Notice) or len(segments) > (not message.body):
                 raise ProtocolError(f"{type(message).__name__} came where only plain messages are admitted")
             types = message.types if isinstance(message, Started) else b""
-            if types or (len(body) > 1 and body[0] == _PICKLE):
+            if types or _is_pickle(body):
                 raise ProtocolError(f"a pickle came in a {type(message).__name__}, and none is admitted here")
-        elif isinstance(message, Failed) and _has_payload(message.failure):
+        elif isinstance(message, Failed) and _has_pickle(message.failure):
             raise ProtocolError("a pickle came with an exception, and none is admitted here")
         super()._dispatch(message, segments)
 
 
-def _has_payload(failure: Failure) -> bool:
+def _is_pickle(body: Any) -> bool:
+    return len(body) > 1 and body[0] == _PICKLE
+
+
+def _has_pickle(failure: Failure) -> bool:
     beneath = (failure.cause, failure.context, *failure.members)
-    return bool(failure.payload) or any(_has_payload(each) for each in beneath if each is not None)
+    return _is_pickle(failure.payload) or any(_has_pickle(each) for each in beneath if each is not None)
 
 
 _PASSED = (Reply, Failed, Cancelled, Item, Demand, Started, End, Credit)

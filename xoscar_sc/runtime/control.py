@@ -175,6 +175,10 @@ class Control(StatelessActor):
 
     # At the root of the tree
 
+    def door_to(self, address: str) -> tuple[str, Any, bool] | None:
+        """See :meth:`Links.door_to`."""
+        return self._runtime.links.door_to(address)
+
     def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""
         self._runtime.names.reserve(uid, address, token, makers)

@@ -26,9 +26,9 @@ class Porch(StatelessActor):
     def beat(self) -> None:
         """Say nothing: that is a sign of life."""
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """The client does not come again: what was made for it ends."""
-        self._gate.bid_farewell(self._guest)
+        await self._gate.bid_farewell(self._guest)
 
     # Actors
 

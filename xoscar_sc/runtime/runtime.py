@@ -91,6 +91,8 @@ class Runtime:
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
+        self.make_directory: Callable[[], None] = lambda: None
+        """Makes the tree's directory, if it is not there yet."""
         self.nurseries: dict[int, Listening] = {}
         self.stopping = loop.slot()
         """Filled with the exit code, or None, when this pool is to end."""
