@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,10 +143,12 @@ PROGRAM = "from tests.contract.serving import main\n\nmain()\n"
 
 
 @contextmanager
-def server(directory: Path, **options: Any) -> Iterator[tuple[Program, str]]:
-    """A program that serves, and its address."""
+def server(
+    directory: Path, *, preexec_fn: Callable[[], None] | None = None, **options: Any
+) -> Iterator[tuple[Program, str]]:
+    """A program that serves, and its address. It ends in good order."""
     options = {"pools": 2, "address": "127.0.0.1:0", **options}
-    with program(directory, PROGRAM, json.dumps(options)) as running:
+    with program(directory, PROGRAM, json.dumps(options), preexec_fn=preexec_fn) as running:
         try:
             yield running, running.line()
         finally:
