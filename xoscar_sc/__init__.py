@@ -9,6 +9,7 @@ from __future__ import annotations
 from xoscar_sc import errors, events, strategy
 from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
+from xoscar_sc.ipc import share
 from xoscar_sc.runtime import (
     Actor,
     ActorGroup,
@@ -79,6 +80,7 @@ __all__ = [
     "no_lock",
     "open_actor_cluster",
     "open_pool_nursery",
+    "share",
     "shared_context",
     "strategy",
     "thread",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from xoscar_sc.ipc.channel import Answer, Channel, Segments
 from xoscar_sc.ipc.flow import WINDOW, Flow
 from xoscar_sc.ipc.rundir import TreeDirectory
+from xoscar_sc.ipc.shared import share
 from xoscar_sc.ipc.side import Line, Side
 from xoscar_sc.ipc.talk import ChannelLine, Talk, dialogue_key
 from xoscar_sc.ipc.unix import Listener, check_peer, connect, tune
@@ -27,5 +28,6 @@ __all__ = [
     "check_peer",
     "connect",
     "dialogue_key",
+    "share",
     "tune",
 ]

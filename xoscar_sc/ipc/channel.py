@@ -17,7 +17,7 @@ from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.flow import Flow
 from xoscar_sc.ipc.memory import BODIED, Memories
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
-from xoscar_sc.ipc.packing import INLINE, allocate, pack
+from xoscar_sc.ipc.packing import INLINE, allocate, send
 from xoscar_sc.ipc.talk import Talk
 from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
@@ -138,9 +138,9 @@ class Channel:
         """
         data = encode(message)
         if segments or len(data) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
-        self._outbox.put(data, segments, key, now=False)
+            send(message, segments, self._memories, self._outbox, key)
+        else:
+            self._outbox.put(data, (), key, now=False)
 
     def flush(self) -> None:
         """Write at once what waits for the end of the pass."""
@@ -161,6 +161,10 @@ class Channel:
     async def wait_room(self) -> None:
         """Wait until it is not :attr:`crowded`."""
         await self._outbox.wait_room()
+
+    async def wait_sent(self, uid: str) -> None:
+        """Wait until what is sent from now on arrives behind all that was sent to an actor."""
+        await self._outbox.wait_sent(uid)
 
     async def request(
         self,
@@ -198,12 +202,12 @@ class Channel:
         calls = self._calls
         self._ids = message.id = self._ids + 1
         calls[message.id] = slot
-        if segments or len(message.body) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-        else:
-            data = encode(message)
+        now = len(calls) == 1
         try:
-            self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+            if segments or len(message.body) > INLINE:
+                send(message, segments, self._memories, self._outbox, message.uid, now=now, owned=True)
+            else:
+                self._outbox.put(encode(message), (), message.uid, now=now)
         except ProtocolError:
             del calls[message.id]
             raise

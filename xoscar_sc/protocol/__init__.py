@@ -28,6 +28,7 @@ from xoscar_sc.protocol.framing import (
     frame,
 )
 from xoscar_sc.protocol.messages import (
+    SHARED,
     VERSION,
     AnyMessage,
     Call,
@@ -61,6 +62,7 @@ __all__ = [
     "MAX_TRANSFERS",
     "MAX_UNIX_PATH",
     "PIECE_SIZE",
+    "SHARED",
     "TABLE",
     "VERSION",
     "ActorId",

@@ -206,7 +206,10 @@ class Runtime:
         )
 
     async def end_actor(self, target: Target, how: str) -> None:
-        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`. What it has been told comes first."""
+        channel = self.peers.get(target.address) if how in ("drain", "destroy") else None
+        if channel is not None:
+            await channel.wait_sent(target.uid)
         await self.ask(target.address, "end_actor", target.uid, target.incarnation, how)
 
     async def is_alive(self, target: Target) -> bool:
