@@ -112,6 +112,13 @@ class Keeper(xsc.Actor):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1] if free < 0 else last + free, limits[1]))
 
 
+async def settled(method: Any, most: int, *args: Any) -> None:
+    """Wait until a method of an actor gives no more than this."""
+    with anyio.fail_after(20):
+        while await method(*args) > most:  # noqa: ASYNC110 - another process does not tell when
+            await anyio.sleep(0.01)
+
+
 @both_drivers
 async def test_what_is_shared_is_not_copied_to_any_number_of_receivers() -> None:
     async with xsc.open_pool_nursery(pools=3) as n:
@@ -347,9 +354,7 @@ async def test_who_passes_it_on_does_not_copy_it_either() -> None:
         await first.clear()
         await second.clear()
         for keeper in (first, second):
-            with anyio.fail_after(20):
-                while await keeper.mapped(file):
-                    await anyio.sleep(0.01)
+            await settled(keeper.mapped, 0, file)
         assert await first.descriptors() < 60
 
 
@@ -363,9 +368,7 @@ async def test_when_nobody_looks_any_more_nothing_is_left_of_it() -> None:
             if number == 20:
                 here, there = len(os.listdir("/proc/self/fd")), await keeper.descriptors()
         await until(lambda: len(os.listdir("/proc/self/fd")) <= here)
-        with anyio.fail_after(20):
-            while await keeper.descriptors() > there + 4:
-                await anyio.sleep(0.01)
+        await settled(keeper.descriptors, there + 4)
 
 
 @both_drivers
@@ -409,7 +412,7 @@ async def test_more_pieces_than_a_peer_is_given_arrive_all_the_same() -> None:
     async with xsc.open_pool_nursery(pools=1) as n:
         keeper = await n.create_actor(Keeper)
         kept = [xsc.share(np.full(100_000, number, "u1")) for number in range(200)]
-        for number, each in enumerate(kept):
+        for each in kept:
             assert await keeper.keep(each) == inode(each)
             assert await keeper.summed() == each.sum()
         assert await keeper.where(kept[0], kept[150]) == [inode(kept[0]), inode(kept[150])]
@@ -474,9 +477,7 @@ async def test_it_may_be_made_and_let_go_in_any_thread() -> None:
         thread = threading.Thread(target=held.clear)
         thread.start()
         thread.join()
-        with anyio.fail_after(20):
-            while table():
-                await anyio.sleep(0.01)
+        await until(lambda: not table())
 
 
 def test_a_program_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
