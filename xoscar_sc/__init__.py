@@ -38,6 +38,7 @@ from xoscar_sc.runtime import (
     no_lock,
     shared_context,
     thread,
+    typed,
     wait_for,
     wait_for_actor,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "shared_context",
     "strategy",
     "thread",
+    "typed",
     "wait_for",
     "wait_for_actor",
 ]

@@ -15,12 +15,14 @@ from xoscar_sc.runtime.access import (
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
+from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.fanout import Subscription
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
 from xoscar_sc.runtime.mapping import MapStream
+from xoscar_sc.runtime.marking import method
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
@@ -32,7 +34,6 @@ from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
-from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "BOUND",
@@ -86,6 +87,7 @@ __all__ = [
     "talks_of",
     "thread",
     "traits_of",
+    "typed",
     "wait_for",
     "wait_for_actor",
 ]

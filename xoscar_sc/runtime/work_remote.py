@@ -37,6 +37,7 @@ class RemoteWork(Work):
         self.unwanted = False
         self.waits = False
         self.conversation = None
+        self.declared = None
         self.body = message.body
         self.segments = segments
         self.channel = channel

@@ -23,6 +23,8 @@ PICKLE: Final = 0x80
 OUT_OF_BAND: Final = 64 << 10
 """Buffers of at least this many bytes become segments; smaller ones are cheaper to copy than to send apart."""
 
+_NOTED: Final = "__msgspec_cache__"
+
 SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack gives back as it was. Exact types only: an ``IntEnum`` is not an ``int``."""
 
@@ -177,5 +179,11 @@ def _by_value() -> type[pickle.Pickler]:
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
             {memoryview: _reduce_view, io.TextIOWrapper: _refuse_file}
         )
+
+        def reducer_override(self, value: Any) -> Any:
+            # What msgspec has noted on a class of the user's cannot be encoded; it is noted again when it is missed.
+            if isinstance(value, type) and _NOTED in vars(value):
+                delattr(value, _NOTED)
+            return super().reducer_override(value)
 
     return Pickler
