@@ -14,6 +14,7 @@ from xoscar_sc.runtime.access import (
     wait_for_actor,
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
+from xoscar_sc.runtime.copying import copy_to
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
 from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
@@ -33,6 +34,7 @@ from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.targets import BufferRef, FileObjectRef, buffer_ref, file_object_ref
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
 
 __all__ = [
@@ -41,9 +43,11 @@ __all__ = [
     "ActorGroup",
     "ActorMethod",
     "ActorRef",
+    "BufferRef",
     "Context",
     "CurrentPool",
     "Delayed",
+    "FileObjectRef",
     "GroupMethod",
     "Listening",
     "MapStream",
@@ -62,13 +66,16 @@ __all__ = [
     "Target",
     "Traits",
     "actor_ref",
+    "buffer_ref",
     "check_route",
     "context",
+    "copy_to",
     "current_actor",
     "current_pool",
     "destroy_actor",
     "died",
     "extensible",
+    "file_object_ref",
     "find_actor",
     "gather",
     "gather_contexts",

@@ -54,6 +54,7 @@ from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.ref import Target
+from xoscar_sc.runtime.targets import Targets
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
@@ -100,6 +101,8 @@ class Runtime:
         self.exits = Exits()
         self.shared: dict[Hashable, object] = {}
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
+        self.targets = Targets()
+        """What others may copy into."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
         loop.crashed = self._crashed
