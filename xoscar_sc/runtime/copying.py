@@ -22,7 +22,7 @@ from xoscar_sc.runtime.open_context import OpenContext
 from xoscar_sc.runtime.ref import Target
 from xoscar_sc.runtime.targets import AnyRef, BufferRef, FileObjectRef, check_file, flat, in_thread
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """Bytes that go at a time, unless somebody says otherwise."""
 AHEAD = 4
 """Blocks that are under way to one pool, at most."""
