@@ -31,6 +31,10 @@ SAYS = {
         "1099726899285419 is not prime",
     ],
     "ping_pong": ["it starts with 11", *["ping, pong"] * 3, "it ends with 3 times"],
+    "image_pipeline": [
+        *[rf"re:image {number}: noise 0\.06\d\d, blurred 0\.00\d\d" for number in range(5)],
+        "83 MB of images went through three processes; they are what they should be: True",
+    ],
     "fan_out": [
         "first:  [100, 101, 102, 103, 104]",
         "second: [100, 101, 102, 103, 104]",

@@ -217,7 +217,7 @@ class SerializationError(XoscarError):
 
 
 class MsgTypeError(SerializationError):
-    """A value is not of the type that the dialogue declares; the text has the path of the field."""
+    """A value is not of the type that a dialogue or a method declares; the text has the path of the field."""
 
 
 class ContextCancelled(XoscarError):

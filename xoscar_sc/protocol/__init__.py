@@ -42,6 +42,7 @@ from xoscar_sc.protocol.handshake import (
     said_length,
 )
 from xoscar_sc.protocol.messages import (
+    SHARED,
     VERSION,
     AnyMessage,
     Call,
@@ -77,6 +78,7 @@ __all__ = [
     "MAX_UNIX_PATH",
     "NONCE",
     "PIECE_SIZE",
+    "SHARED",
     "TABLE",
     "VERSION",
     "ActorId",

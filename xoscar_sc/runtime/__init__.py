@@ -16,7 +16,9 @@ from xoscar_sc.runtime.access import (
     wait_for_actor,
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
+from xoscar_sc.runtime.copying import copy_to
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
+from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.exposure import name_of as exposed_name
 from xoscar_sc.runtime.fanout import Subscription
@@ -26,6 +28,7 @@ from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
 from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
+from xoscar_sc.runtime.marking import method
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
 from xoscar_sc.runtime.names import found_from
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
@@ -37,8 +40,8 @@ from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.targets import BufferRef, FileObjectRef, buffer_ref, file_object_ref
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
-from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "BOUND",
@@ -46,9 +49,11 @@ __all__ = [
     "ActorGroup",
     "ActorMethod",
     "ActorRef",
+    "BufferRef",
     "Context",
     "CurrentPool",
     "Delayed",
+    "FileObjectRef",
     "GateSettings",
     "GroupMethod",
     "Link",
@@ -70,16 +75,19 @@ __all__ = [
     "Target",
     "Traits",
     "actor_ref",
+    "buffer_ref",
     "check_route",
     "check_settings",
     "come_through",
     "context",
+    "copy_to",
     "current_actor",
     "current_pool",
     "destroy_actor",
     "died",
     "exposed_name",
     "extensible",
+    "file_object_ref",
     "find_actor",
     "find_through",
     "found_from",
@@ -100,6 +108,7 @@ __all__ = [
     "talks_of",
     "thread",
     "traits_of",
+    "typed",
     "wait_for",
     "wait_for_actor",
 ]

@@ -99,16 +99,15 @@ class ActorMethod:
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         # A coroutine, for all but generator methods; which it is, types cannot tell from a name.
         if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
+            args, kwargs = self._check(args, kwargs)
         target = self._target
         return target.runtime().outgoing.send(target, self._name, args, kwargs)  # type: ignore[return-value]
 
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise :exc:`TypeError` if the arguments do not fit the method, as far as it is known here."""
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See :meth:`Method.check`, as far as the method is known here."""
         cls = self._target.cls
         known = None if cls is None else methods_of(cls).get(self._name)
-        if known is not None:
-            known.check(args, kwargs)
+        return (args, kwargs) if known is None else known.check(args, kwargs)
 
     def send(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         """Call the method, and wait for its value.
@@ -116,6 +115,7 @@ class ActorMethod:
         Raises:
             the method's own exception, with a note that says where it was raised.
             TypeError: the arguments do not fit, where the actor's class is known here; nothing was sent.
+            MsgTypeError: they do not fit the annotations of a :func:`typed` method, or its value does not.
             ActorNotExist: no such actor.
             ActorDied, PoolDied: it ended before it answered.
             SerializationError: an argument, or the value, cannot be sent.
@@ -137,14 +137,14 @@ class ActorMethod:
         Cancellation: the message was not sent.
         """
         if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
+            args, kwargs = self._check(args, kwargs)
         target = self._target
         return target.runtime().outgoing.tell(target, self._name, args, kwargs)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""
         if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
+            args, kwargs = self._check(args, kwargs)
         return Delayed(self._target, self._name, args, kwargs)
 
     def open_context(self, /, *args: Any, **kwargs: Any) -> OpenContext:
@@ -153,7 +153,7 @@ class ActorMethod:
         Raises:
             TypeError: the arguments do not fit, where the actor's class is known here.
         """
-        self._check(args, kwargs)
+        args, kwargs = self._check(args, kwargs)
         target = self._target
         return OpenContext(target, self._name, args, kwargs, f"{target.address} {target.uid}")
 
@@ -194,7 +194,7 @@ class StreamMethod(ActorMethod):
     __slots__ = ()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
-        self._check(args, kwargs)
+        args, kwargs = self._check(args, kwargs)
         return ResultStream(self._target, self._name, args, kwargs)
 
 
@@ -208,7 +208,7 @@ class IdempotentMethod(ActorMethod):
         self._retry = retry
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
-        self._check(args, kwargs)
+        args, kwargs = self._check(args, kwargs)
         return self._repeat(args, kwargs)  # type: ignore[return-value]
 
     async def _repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

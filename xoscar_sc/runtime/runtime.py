@@ -55,6 +55,7 @@ from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.ref import Target
+from xoscar_sc.runtime.targets import Targets
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
@@ -109,6 +110,8 @@ class Runtime:
         self.exits = Exits()
         self.shared: dict[Hashable, object] = {}
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
+        self.targets = Targets()
+        """What others may copy into."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
         loop.crashed = self._crashed
@@ -215,7 +218,10 @@ class Runtime:
         )
 
     async def end_actor(self, target: Target, how: str) -> None:
-        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`. What it has been told comes first."""
+        channel = self.peers.get(target.address) if how in ("drain", "destroy") else None
+        if channel is not None:
+            await channel.wait_sent(target.uid)
         await self.ask(target.address, "end_actor", target.uid, target.incarnation, how)
 
     async def is_alive(self, target: Target) -> bool:
