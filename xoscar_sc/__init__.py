@@ -15,6 +15,7 @@ from xoscar_sc.runtime import (
     ActorRef,
     Context,
     CurrentPool,
+    Delivery,
     Message,
     ResultStream,
     Return,
@@ -24,6 +25,7 @@ from xoscar_sc.runtime import (
     actor_ref,
     context,
     current_actor,
+    current_delivery,
     current_pool,
     destroy_actor,
     extensible,
@@ -40,6 +42,7 @@ from xoscar_sc.runtime import (
     wait_for,
     wait_for_actor,
 )
+from xoscar_sc.state import Snapshots, Store
 from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_actor_cluster, open_pool_nursery
 from xoscar_sc.timeouts import Timeouts
 
@@ -49,6 +52,7 @@ __all__ = [
     "ActorRef",
     "Context",
     "CurrentPool",
+    "Delivery",
     "Exit",
     "Message",
     "Pool",
@@ -57,13 +61,16 @@ __all__ = [
     "PoolTask",
     "ResultStream",
     "Return",
+    "Snapshots",
     "StatelessActor",
+    "Store",
     "Stream",
     "Subscription",
     "Timeouts",
     "actor_ref",
     "context",
     "current_actor",
+    "current_delivery",
     "current_pool",
     "destroy_actor",
     "errors",

@@ -20,6 +20,7 @@ from xoscar_sc.runtime.fanout import Subscription
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
@@ -31,6 +32,7 @@ from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.telling import TellMethod
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
 from xoscar_sc.runtime.typed import method
 
@@ -43,6 +45,7 @@ __all__ = [
     "Context",
     "CurrentPool",
     "Delayed",
+    "Delivery",
     "GroupMethod",
     "Listening",
     "MapStream",
@@ -59,11 +62,14 @@ __all__ = [
     "Stream",
     "Subscription",
     "Target",
+    "TellMethod",
     "Traits",
     "actor_ref",
     "check_route",
+    "check_snapshot",
     "context",
     "current_actor",
+    "current_delivery",
     "current_pool",
     "destroy_actor",
     "died",

@@ -28,6 +28,7 @@ from xoscar_sc.serialize import Types, record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.runtime import Runtime
+    from xoscar_sc.state import Snapshots
 
 
 class Control(StatelessActor):
@@ -44,13 +45,14 @@ class Control(StatelessActor):
         uid: str,
         owner: tuple[str, int, str],
         traits: Traits,
+        snapshot: Snapshots | None = None,
     ) -> int:
         """Make an actor in this pool, whose uid has been reserved; its incarnation.
 
         Cancellation: no actor is left.
         """
         runtime = self._runtime
-        cell = runtime.new_cell(cls, uid, Owner(*owner), traits)
+        cell = runtime.new_cell(cls, uid, Owner(*owner), traits, snapshot)
         created = runtime.loop.slot()
         runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:

@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -59,6 +59,10 @@ from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.persistence import Writer
+    from xoscar_sc.state import Snapshots
+
 T = TypeVar("T")
 
 _CRASHED = 70
@@ -100,6 +104,8 @@ class Runtime:
         self.exits = Exits()
         self.shared: dict[Hashable, object] = {}
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
+        self.writers: dict[Hashable, Writer] = {}
+        """What writes to the stores that actors of this pool keep their state in."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
         loop.crashed = self._crashed
@@ -171,13 +177,26 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, traits: Traits) -> Cell:
+    def new_cell(
+        self,
+        cls: type[StatelessActor],
+        uid: str,
+        owner: Owner | None,
+        traits: Traits,
+        snapshot: Snapshots | None = None,
+    ) -> Cell:
         """A place for an actor that is about to be made."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
         if uid in self._cells:  # it has not ended in time, and its creator has gone on
             raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
-        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner, traits)
+        if snapshot is None:
+            cell = Cell(self, cls, uid, self.serial(), owner, traits)
+        else:
+            from xoscar_sc.runtime.kept import KeptCell
+
+            cell = KeptCell(self, cls, uid, self.serial(), owner, traits, snapshot)
+        self._cells[uid] = cell
         return cell
 
     def made_as(self, uid: str, token: str) -> Cell | None:
