@@ -225,6 +225,19 @@ def test_who_dies_while_a_message_runs_again_has_it_blamed_the_next_time(path: P
     assert die().aside == ()
 
 
+def test_a_message_that_has_raised_is_not_blamed_for_the_end_of_its_process_too(path: Path) -> None:
+    connection = SQLiteStore(str(path)).connect()
+    connection.open("a", 3)
+    connection.write([recorded(1), recorded(2)])
+    for _ in range(2):
+        connection.close()
+        connection = SQLiteStore(str(path)).connect()
+        connection.open("a", 3)
+        connection.write([Begin("a", 1), Blame("a", 1, 1, "reason", aside=False)])
+    connection.close()
+    assert begin(path).rows == (row(1, attempts=1), row(2))
+
+
 def test_a_message_that_runs_well_in_the_end_is_blamed_no_more(path: Path) -> None:
     connection = SQLiteStore(str(path)).connect()
     connection.open("a", 3)

@@ -324,6 +324,8 @@ class KeptCell(Cell):
             self._timer.cancel()
         writer, self._writer = self._writer, None
         if writer is not None:
+            if self._again:
+                writer.put(CaughtUp(self.uid))
             await self.runtime.loop.run_shielded(partial(self._close, writer))
 
     async def _close(self, writer: Writer) -> None:

@@ -321,6 +321,7 @@ class SQLiteConnection:
                 "UPDATE journal SET attempts=?, reason=?, aside=? WHERE actor=? AND number=?",
                 (each.attempts, each.reason, each.aside, actor, each.number),
             )
+            run("UPDATE actors SET in_hand=0 WHERE id=? AND in_hand=?", (actor, each.number))
         elif isinstance(each, Begin):
             run("UPDATE actors SET in_hand=? WHERE id=?", (each.number, actor))
             run(

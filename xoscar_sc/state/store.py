@@ -88,7 +88,7 @@ class Begin(NamedTuple):
 
 
 class CaughtUp(NamedTuple):
-    """All that had been there has run again."""
+    """All that had been there has run again, or its actor has ended, and its process has not died of it."""
 
     uid: str
 
