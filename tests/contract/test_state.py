@@ -281,8 +281,10 @@ async def test_a_durable_tell_that_raises_fails_the_actor_and_is_put_aside_in_th
                 await board.post("go on")
     for attempt in (2, 3):
         with raises(Mine):
-            async with ledger(tmp_path, retries=2) as (n, ref):
+            async with xsc.open_pool_nursery(pools=1) as n:
                 events = n.events()
+                keep = xsc.Snapshots(tmp_path / "state.db", retries=2)
+                await n.create_actor(Ledger, uid="ledger", snapshot=keep)
                 (pool,) = n.pools.values()
                 await pool.wait()
         told = [event async for event in events if isinstance(event, xsc.events.DeadLetter)]

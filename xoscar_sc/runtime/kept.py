@@ -225,13 +225,17 @@ class KeptCell(Cell):
         elif work.method != DURABLE:
             self._since += 1
             self._changed = True
-            policy = self._snapshots
-            if policy.every is not None and self._since >= policy.every:
+            seconds = self._snapshots.every_seconds
+            if self._due:
                 self._ask_to_take(work)
-            elif policy.every_seconds is not None and self._timer is None and self._takes:
+            elif seconds is not None and self._timer is None and self._takes:
                 self._timer = anyio.CancelScope()
-                self.runtime.loop.spawn(self._take_later, self._timer, policy.every_seconds)
+                self.runtime.loop.spawn(self._take_later, self._timer, seconds)
         super().finished(work)
+
+    @property
+    def _due(self) -> bool:
+        return self._snapshots.every is not None and self._since >= self._snapshots.every
 
     async def _take_later(self, timer: anyio.CancelScope, seconds: float) -> None:
         with timer:
@@ -289,6 +293,8 @@ class KeptCell(Cell):
         if isinstance(result, Exception):
             self._changed = True
             self.snapshot_failed(result)
+        elif self._due:  # again, meanwhile
+            self._ask_to_take(None)
 
     def snapshot_failed(self, exc: BaseException) -> None:
         """A snapshot was not taken: the journal goes on from the one before."""
