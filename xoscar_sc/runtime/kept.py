@@ -80,6 +80,8 @@ class KeptCell(Cell):
         self._saving = False
         """A snapshot is being written."""
         self._timer: anyio.CancelScope | None = None
+        self._late = False
+        """The time is over in which there should have been a snapshot."""
         self._torn = False
         """A message was cut off: what is left is no state."""
 
@@ -235,12 +237,13 @@ class KeptCell(Cell):
 
     @property
     def _due(self) -> bool:
-        return self._snapshots.every is not None and self._since >= self._snapshots.every
+        every = self._snapshots.every
+        return self._late or (every is not None and self._since >= every)
 
     async def _take_later(self, timer: anyio.CancelScope, seconds: float) -> None:
         with timer:
             await anyio.sleep(seconds)
-            self._timer = None
+            self._timer, self._late = None, True
             self._ask_to_take(None)
 
     def _ask_to_take(self, work: Work | None) -> None:
@@ -273,7 +276,7 @@ class KeptCell(Cell):
             what ``__snapshot__`` raises.
             SerializationError: what it gives cannot be pickled.
         """
-        self._since, self._changed = 0, False
+        self._since, self._changed, self._late = 0, False, False
         number = self._applied
         try:
             value: Any = self.instance.__snapshot__()
