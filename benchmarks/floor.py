@@ -27,6 +27,7 @@ from benchmarks.common import (
     time_calls,
     uss,
 )
+from benchmarks.inserts import insert
 
 MESSAGE = b"c" * SIZE
 TELL = b"t" * SIZE
@@ -237,6 +238,8 @@ def main(control: Control) -> None:
                 "tell": floor.tell,
                 "batch": floor.batch,
                 "array": floor.array,
+                "durable.always": partial(insert, "always"),
+                "durable.never": partial(insert, "never"),
                 "near": floor.near,
                 "start": floor.start,
                 "memory": floor.memory,

@@ -11,6 +11,7 @@ from time import perf_counter
 import trio
 
 import xoscar_sc as xsc
+from benchmarks import durable
 from benchmarks.actors import Caller, Echo
 from benchmarks.bare import count_calls, serve_trio, time_awaits
 from benchmarks.common import ARRAYS, BATCH, PAGE, PAYLOAD, TELLS, Control, Values
@@ -135,6 +136,8 @@ async def _main(control: Control) -> None:
                 "batch": package.batch,
                 "read": package.read,
                 "array": package.array,
+                "durable.always": partial(durable.tell, first, "always"),
+                "durable.never": partial(durable.tell, first, "never"),
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

@@ -46,6 +46,8 @@ MEASURES = (
     Measure("batch", "batch", ("floor", "stdlib", "package")),
     Measure("read", "read", ("package",)),
     Measure("array", "array", ("floor", "stdlib", "package")),
+    Measure("durable.always", "durable", ("floor", "package"), 0.5),
+    Measure("durable.never", "durable", ("floor", "package"), 0.5),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -88,6 +90,12 @@ ROWS = (
     Row("array", "64 MiB, one way, p50", "ms", _all("array.to.64.p50", "floor", "stdlib", "package")),
     Row(
         "array", "64 MiB, there and back, p50", "ms", _all("array.back.64.p50", "floor", "stdlib", "package")
+    ),
+    Row("durable", "durable tells, 1 teller, fsync", "k/s", _all("durable.always.1", "floor", "package")),
+    Row("durable", "durable tells, 64 tellers, fsync", "k/s", _all("durable.always.64", "floor", "package")),
+    Row("durable", "durable tells, 1 teller, no fsync", "k/s", _all("durable.never.1", "floor", "package")),
+    Row(
+        "durable", "durable tells, 64 tellers, no fsync", "k/s", _all("durable.never.64", "floor", "package")
     ),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),

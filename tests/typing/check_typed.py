@@ -52,6 +52,7 @@ async def known(n: xsc.PoolNursery) -> None:
     assert_type(await ref.typed.name.send("a"), str)
     assert_type(await ref.typed.half(3), float)
     await ref.typed.name.tell("a")
+    await ref.typed.name.tell.durable("a", id="mine")
     assert_type(await ref.typed.half.batch(ref.typed.half.delay(1), ref.typed.half.delay(2)), Sequence[float])
     async for number in ref.typed.numbers(3):
         assert_type(number, int)

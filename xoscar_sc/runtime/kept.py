@@ -19,13 +19,14 @@ import anyio
 
 from xoscar_sc.errors import StateError
 from xoscar_sc.events import SnapshotDamaged, SnapshotFailed
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime.cell import Cell, Owner
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.deadlock import Kind, Way
 from xoscar_sc.runtime.kept_work import DurableWork, SnapshotWork, takes_snapshots
 from xoscar_sc.runtime.methods import DURABLE, Method, apart, is_awaitable
 from xoscar_sc.runtime.persistence import Writer, writer_for
-from xoscar_sc.runtime.work import Arguments, Work
+from xoscar_sc.runtime.work import Arguments, Work, call, undergo
 from xoscar_sc.runtime.work_local import LocalWork
 from xoscar_sc.serialize import describe, dumps, loads, loads_call
 from xoscar_sc.state import (
@@ -101,9 +102,9 @@ class KeptCell(Cell):
                 raise StateError(
                     f"actor {self.uid!r} has a snapshot, and {self.cls.__name__} has no __restore__()"
                 )
-            value: Any = self.instance.__restore__(loads(past.state))
+            value = call(self.instance.__restore__, loads(past.state))
             if is_awaitable(value):
-                await value
+                await undergo(value)
             self._changed = False
         self._last, self._applied, self._again = past.last, past.number, len(past.rows)
         for row in reversed(past.rows):
@@ -115,6 +116,7 @@ class KeptCell(Cell):
         # Every message is one of the mailbox's: they are counted, and none runs beside a snapshot.
         return False
 
+    @undisturbed
     async def _record(self, method: str, body: bytes, mark: str) -> None:
         """Write a durable tell down, and put it into the mailbox.
 
@@ -216,8 +218,8 @@ class KeptCell(Cell):
         self.runtime.emit(dead_letter(self.uid, aside))
 
     def _put(self, write: Any) -> None:
-        assert self._writer is not None
-        self._writer.put(write)
+        if self._writer is not None:  # else the actor was killed, and this had not heard of it
+            self._writer.put(write)
 
     # Snapshots
 
@@ -230,7 +232,7 @@ class KeptCell(Cell):
             seconds = self._snapshots.every_seconds
             if self._due:
                 self._ask_to_take(work)
-            elif seconds is not None and self._timer is None and self._takes:
+            elif seconds is not None and not self.ending and self._timer is None and self._takes:
                 self._timer = anyio.CancelScope()
                 self.runtime.loop.spawn(self._take_later, self._timer, seconds)
         super().finished(work)
@@ -261,6 +263,7 @@ class KeptCell(Cell):
         """Whether a durable tell has been begun that has not ended: one that has lent the lock."""
         return any(isinstance(each, DurableWork) and each is not but for each in self.mailbox.running)
 
+    @undisturbed
     async def take(self) -> None:
         """Take a snapshot, in the actor's lock; it is written when others may run again."""
         if self._in_hand():
@@ -279,9 +282,9 @@ class KeptCell(Cell):
         self._since, self._changed, self._late = 0, False, False
         number = self._applied
         try:
-            value: Any = self.instance.__snapshot__()
+            value = call(self.instance.__snapshot__)
             if is_awaitable(value):
-                value = await value
+                value = await undergo(value)
             return Save(self.uid, number, dumps(value), self._snapshots.keep)
         except BaseException:
             self._changed = True
