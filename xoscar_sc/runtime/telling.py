@@ -67,7 +67,8 @@ def tell_method(target: Target, name: str, low: float, high: float, check: Calla
         return target.runtime().outgoing.tell(target, name, args, kwargs)
 
     def durable(*args: Any, id: str | None = None, **kwargs: Any) -> Coroutine[Any, Any, None]:
-        check(target, name, args, kwargs)
+        if kwargs or not low <= len(args) <= high:
+            check(target, name, args, kwargs)
         if id is not None:
             _check_id(id)
         return _tell_durable(target, name, args, kwargs, "" if id is None else id)
