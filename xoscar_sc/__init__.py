@@ -9,6 +9,7 @@ from __future__ import annotations
 from xoscar_sc import errors, events, strategy
 from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
+from xoscar_sc.ipc import TLS, Secret
 from xoscar_sc.runtime import (
     Actor,
     ActorGroup,
@@ -43,13 +44,24 @@ from xoscar_sc.runtime import (
     wait_for_actor,
 )
 from xoscar_sc.state import Snapshots, Store
-from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_actor_cluster, open_pool_nursery
+from xoscar_sc.supervise import (
+    Connection,
+    Pool,
+    PoolNursery,
+    PoolSpec,
+    PoolTask,
+    connect,
+    open_actor_cluster,
+    open_pool_nursery,
+)
 from xoscar_sc.timeouts import Timeouts
 
 __all__ = [
+    "TLS",
     "Actor",
     "ActorGroup",
     "ActorRef",
+    "Connection",
     "Context",
     "CurrentPool",
     "Delivery",
@@ -61,6 +73,7 @@ __all__ = [
     "PoolTask",
     "ResultStream",
     "Return",
+    "Secret",
     "Snapshots",
     "StatelessActor",
     "Store",
@@ -68,6 +81,7 @@ __all__ = [
     "Subscription",
     "Timeouts",
     "actor_ref",
+    "connect",
     "context",
     "current_actor",
     "current_delivery",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from xoscar_sc.runtime.access import (
     CurrentPool,
     actor_ref,
+    come_through,
     current_pool,
     destroy_actor,
     find_actor,
+    find_through,
     has_actor,
     kill_actor,
     wait_for,
@@ -16,13 +18,17 @@ from xoscar_sc.runtime.access import (
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
 from xoscar_sc.runtime.dialogue import Context
+from xoscar_sc.runtime.exposure import name_of as exposed_name
 from xoscar_sc.runtime.fanout import Subscription
+from xoscar_sc.runtime.gate_settings import GateSettings, OpenGate, check_settings
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
 from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
+from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
+from xoscar_sc.runtime.names import found_from
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.place import Listening, Place
@@ -46,11 +52,14 @@ __all__ = [
     "CurrentPool",
     "Delayed",
     "Delivery",
+    "GateSettings",
     "GroupMethod",
+    "Link",
     "Listening",
     "MapStream",
     "Message",
     "OpenContext",
+    "OpenGate",
     "Overflow",
     "Place",
     "PoolConfig",
@@ -66,15 +75,20 @@ __all__ = [
     "Traits",
     "actor_ref",
     "check_route",
+    "check_settings",
     "check_snapshot",
+    "come_through",
     "context",
     "current_actor",
     "current_delivery",
     "current_pool",
     "destroy_actor",
     "died",
+    "exposed_name",
     "extensible",
     "find_actor",
+    "find_through",
+    "found_from",
     "gather",
     "gather_contexts",
     "generator",

@@ -16,7 +16,7 @@ from xoscar_sc.errors import ActorNotExist
 from xoscar_sc.events import Exit
 from xoscar_sc.protocol import Failure, Link
 from xoscar_sc.runtime.actor import StatelessActor
-from xoscar_sc.runtime.cell import Owner
+from xoscar_sc.runtime.cell import Cell, Owner
 from xoscar_sc.runtime.current import current_frame, waiting_chain
 from xoscar_sc.runtime.deadlock import Chase, Kind, Way
 from xoscar_sc.runtime.dialogue import Context
@@ -27,6 +27,7 @@ from xoscar_sc.runtime.work import Work
 from xoscar_sc.serialize import Types, record
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings
     from xoscar_sc.runtime.runtime import Runtime
     from xoscar_sc.state import Snapshots
 
@@ -52,7 +53,7 @@ class Control(StatelessActor):
         Cancellation: no actor is left.
         """
         runtime = self._runtime
-        cell = runtime.new_cell(cls, uid, Owner(*owner), traits, snapshot)
+        cell = runtime.new_cell(uid, cell_maker(runtime, cls, uid, Owner(*owner), traits, snapshot))
         created = runtime.loop.slot()
         runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:
@@ -156,6 +157,10 @@ class Control(StatelessActor):
         ctx.__conversation__().declare(talks_of(function) or Types(), name)
         return await function(ctx, *args, **kwargs)
 
+    async def open_gate(self, settings: GateSettings) -> str:
+        """Let other programs in, to this pool; where."""
+        return (await self._runtime.open_gate(settings, None)).address
+
     def stop_pool(self, cancel: bool) -> None:
         """Begin to end this pool."""
         self._runtime.stop(cancel=cancel)
@@ -171,6 +176,10 @@ class Control(StatelessActor):
         self._runtime.deadlocks.found(uid, token, cycle)
 
     # At the root of the tree
+
+    def door_to(self, address: str) -> tuple[str, Any, bool] | None:
+        """See :meth:`Links.door_to`."""
+        return self._runtime.links.door_to(address)
 
     def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""
@@ -191,3 +200,20 @@ class Control(StatelessActor):
     async def find(self, uid: str, wait: bool) -> Found | None:
         """Where and what an actor of the tree; None if there is none, unless it is to be waited for."""
         return await self._runtime.find_name(uid, wait=wait)
+
+
+def cell_maker(
+    runtime: Runtime,
+    cls: type[StatelessActor],
+    uid: str,
+    owner: Owner,
+    traits: Traits,
+    snapshot: Snapshots | None,
+) -> Callable[[int], Cell]:
+    """What makes the surroundings of an actor, as it gets its incarnation."""
+    if snapshot is None:
+        return lambda incarnation: Cell(runtime, cls, uid, incarnation, owner, traits)
+    # Loaded where it is used.
+    from xoscar_sc.runtime.kept import KeptCell
+
+    return lambda incarnation: KeptCell(runtime, cls, uid, incarnation, owner, traits, snapshot)

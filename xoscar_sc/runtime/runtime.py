@@ -43,25 +43,24 @@ from xoscar_sc.protocol import (
     Notice,
     Tell,
 )
-from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
 from xoscar_sc.runtime.drops import Drops
 from xoscar_sc.runtime.exits import Exits, wait_exit
+from xoscar_sc.runtime.links import Links
 from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.ref import Target
-from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings, Host, OpenGate
     from xoscar_sc.runtime.persistence import Writer
-    from xoscar_sc.state import Snapshots
 
 T = TypeVar("T")
 
@@ -81,6 +80,9 @@ class Runtime:
         self.address = place.address
         self.names = Names()
         self.peers = Peers(self)
+        self.links = Links(self)
+        self.gates: set[OpenGate] = set()
+        """Doors for other programs."""
         self.outgoing = Outgoing(self)
         self.control = Control(self)
         self.deadlocks = Deadlocks(self)
@@ -88,6 +90,8 @@ class Runtime:
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
+        self.make_directory: Callable[[], None] = lambda: None
+        """Makes the tree's directory, if it is not there yet."""
         self.nurseries: dict[int, Listening] = {}
         self.stopping = loop.slot()
         """Filled with the exit code, or None, when this pool is to end."""
@@ -177,26 +181,13 @@ class Runtime:
 
     # Actors
 
-    def new_cell(
-        self,
-        cls: type[StatelessActor],
-        uid: str,
-        owner: Owner | None,
-        traits: Traits,
-        snapshot: Snapshots | None = None,
-    ) -> Cell:
-        """A place for an actor that is about to be made."""
+    def new_cell(self, uid: str, make: Callable[[int], Cell]) -> Cell:
+        """A place for an actor that is about to be made; ``make`` gets its incarnation."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
         if uid in self._cells:  # it has not ended in time, and its creator has gone on
             raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
-        if snapshot is None:
-            cell = Cell(self, cls, uid, self.serial(), owner, traits)
-        else:
-            from xoscar_sc.runtime.kept import KeptCell
-
-            cell = KeptCell(self, cls, uid, self.serial(), owner, traits, snapshot)
-        self._cells[uid] = cell
+        cell = self._cells[uid] = make(self.serial())
         return cell
 
     def made_as(self, uid: str, token: str) -> Cell | None:
@@ -342,6 +333,14 @@ class Runtime:
     def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool, str]:
         value: tuple[Event, Failure | None, bool, str] = loads(message.body, segments)  # type: ignore[assignment]
         return value
+
+    async def open_gate(self, settings: GateSettings, host: Host | None) -> OpenGate:
+        """Let other programs in; see :meth:`Gate.open`."""
+        from xoscar_sc.runtime.gate import Gate
+
+        gate = Gate(self, settings, host)
+        await gate.open()
+        return gate
 
     # Processes
 

@@ -18,7 +18,7 @@ import msgspec
 from xoscar_sc.errors import SerializationError
 
 PICKLE: Final = 0x80
-"""The first byte of a pickle; in msgpack it would be an empty map, which is not written here."""
+"""The first byte of a pickle, which has others behind it; alone it is msgpack's empty map."""
 OUT_OF_BAND: Final = 64 << 10
 """Buffers of at least this many bytes become segments; smaller ones are cheaper to copy than to send apart."""
 
@@ -58,7 +58,7 @@ def loads(body: bytes | bytearray | memoryview, segments: Buffers = ()) -> objec
         SerializationError: it cannot be decoded here, for example because a module is missing.
     """
     try:
-        if body[0] == PICKLE:
+        if body[0] == PICKLE and len(body) > 1:
             return pickle.loads(body, buffers=segments)
         return _unpack(body)
     except Exception as error:  # a pickle may run anything
