@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import xoscar_sc as xsc
-from tests.contract.driving import both_drivers, causes, next_event, notes, until
+from tests.contract.driving import both_drivers, causes, next_event, notes, program, until
 from tests.contract.keeping import Board, Journaled, Ledger, Mine
 
 HERE_AND_THERE = pytest.mark.parametrize("pools", [0, 1])
@@ -508,3 +508,39 @@ class Odd:
 
     def release(self, uid: str) -> None: ...
     def close(self) -> None: ...
+
+
+# Programs
+
+SERVER = """
+import sys
+import trio
+import xoscar_sc as xsc
+from tests.contract.keeping import Ledger
+
+
+async def main():
+    async with xsc.open_pool_nursery(pools=1, address="tcp://127.0.0.1:0") as n:
+        keep = xsc.Snapshots(sys.argv[1], every=None)
+        ref = await n.create_actor(Ledger, uid="ledger", snapshot=keep)
+        await ref.add("inside")
+        print(n.address, flush=True)
+        await trio.sleep_forever()
+
+
+trio.run(main)
+"""
+
+
+async def test_another_program_tells_durably_and_sigterm_keeps_the_state(tmp_path: Path) -> None:
+    with program(tmp_path, SERVER, str(tmp_path / "state.db")) as server:
+        async with xsc.connect(server.line()) as remote:
+            ref = await remote.actor_ref("ledger")
+            for _ in range(2):
+                await ref.add.tell.durable("outside", id="mine")
+            with pytest.raises(AttributeError, match="no public method 'nothing'"):
+                await ref.nothing.tell.durable()
+            assert await ref.read() == ["inside", "outside"]
+        server.signal(signal.SIGTERM)
+        server.wait()
+    assert await entries(tmp_path) == ["inside", "outside"]
