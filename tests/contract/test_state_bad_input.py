@@ -38,6 +38,27 @@ def held(path: Path) -> Any:
         database.close()
 
 
+async def test_who_waits_for_an_actor_that_somebody_has_holds_up_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    keep = xsc.Snapshots(path, wait=60)
+    async with xsc.open_pool_nursery(pools=1) as n:
+        other = await n.create_actor(Ledger, uid="other", snapshot=keep)
+        with program(tmp_path, HOLDER, str(path)) as holder:
+            await anyio.to_thread.run_sync(holder.expect, "held")
+            made = []
+
+            async def make() -> None:
+                made.append(await n.create_actor(Ledger, uid="ledger", snapshot=keep))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(make)
+                for number in range(20):
+                    await other.add.tell.durable(number)
+                assert made == []
+                holder.signal(9)
+        assert await made[0].read() == []
+
+
 async def test_an_actor_that_another_program_has_is_refused_and_free_when_that_dies(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with xsc.open_pool_nursery(pools=1) as n:

@@ -90,25 +90,28 @@ class KeptCell(Cell):
 
     async def remember(self) -> None:
         """Bring back the newest snapshot, and queue what has been told durably since then."""
-        setattr(self.instance, DURABLE, self._record)
         self._writer = writer_for(self.runtime, self._snapshots.store)
-        past = await self._writer.open(self.uid, self._snapshots.retries)
+        policy = self._snapshots
+        past = await self._writer.open(self.uid, policy.retries, policy.wait)
+        self._last, self._applied, self._again = past.last, past.number, len(past.rows)
+        # Before whatever comes meanwhile.
+        for row in reversed(past.rows):
+            self.mailbox.put_front(DurableWork(self, row, None, careful=past.careful))
+        setattr(self.instance, DURABLE, self._record)
         for reason in past.damaged:
             self.runtime.emit(SnapshotDamaged(self.uid, reason))
         for aside in past.aside:
             self._tell_aside(aside)
-        if past.state is not None:
-            if not self._takes:
-                raise StateError(
-                    f"actor {self.uid!r} has a snapshot, and {self.cls.__name__} has no __restore__()"
-                )
-            value = call(self.instance.__restore__, loads(past.state))
-            if is_awaitable(value):
-                await undergo(value)
-            self._changed = False
-        self._last, self._applied, self._again = past.last, past.number, len(past.rows)
-        for row in reversed(past.rows):
-            self.mailbox.put_front(DurableWork(self, row, None, careful=past.careful))
+        if past.state is None:
+            return
+        if not self._takes:
+            raise StateError(
+                f"actor {self.uid!r} has a snapshot, and {self.cls.__name__} has no __restore__()"
+            )
+        value = call(self.instance.__restore__, loads(past.state))
+        if is_awaitable(value):
+            await undergo(value)
+        self._changed = False
 
     # Durable tells
 

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 Done: TypeAlias = Callable[["bool | Exception"], None]
 """Called when something has been written, or could not be; see :meth:`Connection.write`."""
+_STEP = 0.02
+"""Seconds between two tries to take over an actor that somebody has."""
 _GROUP = 1000
 """Steps that are taken at a time, at most."""
 
@@ -43,15 +45,25 @@ class Writer:
         self._users = 0
         self._open: set[str] = set()
 
-    async def open(self, uid: str, retries: int) -> Past:
-        """Take an actor over; :meth:`close` it in any case.
+    async def open(self, uid: str, retries: int, wait: float) -> Past:
+        """Take an actor over, within ``wait`` seconds; :meth:`close` it in any case.
 
         Raises:
             StateError: that cannot be done.
         """
-        past = await self._run(partial(self._connect, uid, retries))
-        self._open.add(uid)
-        return past
+        loop = self._runtime.loop
+        until = loop.now() + wait
+        while True:
+            try:
+                past = await self._run(partial(self._connect, uid, retries))
+            except StateLocked:
+                if loop.now() >= until:
+                    raise
+                # Whoever has it is in another process, and does not say when it ends. Others may write meanwhile.
+                await anyio.sleep(_STEP)
+            else:
+                self._open.add(uid)
+                return past
 
     def _connect(self, uid: str, retries: int) -> Past:
         if self._connection is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -29,7 +29,7 @@ class SQLiteStore:
     """Absolute."""
     fsync: Fsync = "always"
     wait: float = 5.0
-    """Seconds to wait for others who hold the file, or an actor in it."""
+    """Seconds to wait for others who hold the file."""
 
     def connect(self) -> Connection:
         """See :class:`Store`."""
@@ -71,7 +71,8 @@ class Snapshots:
     every: int | None
     every_seconds: float | None
     keep: int
-    retries: int = field(default=3)
+    retries: int
+    wait: float
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class Snapshots:
             ("every_seconds", every_seconds),
             ("keep", keep),
             ("retries", retries),
+            ("wait", float(wait)),
         ):
             object.__setattr__(self, name, value)
 

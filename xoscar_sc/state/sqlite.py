@@ -189,10 +189,9 @@ class SQLiteConnection:
             with self._transaction():
                 self._db.execute("INSERT OR IGNORE INTO actors (uid) VALUES (?)", (uid,))
                 actor = self._one("SELECT id FROM actors WHERE uid=?", uid)
-            if uid in self._ids or not self._locks.take(actor, self._wait):
+            if uid in self._ids or not self._locks.take(actor, 0):
                 raise StateLocked(
-                    f"cannot take over actor {uid!r} in {self._path}: another program, or another actor, has had it "
-                    f"for {self._wait} s"
+                    f"cannot take over actor {uid!r} in {self._path}: another program, or another actor, has it"
                 )
             try:
                 with self._transaction():

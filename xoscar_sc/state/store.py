@@ -116,6 +116,8 @@ class Connection(Protocol):
     def open(self, uid: str, retries: int) -> Past:
         """Take an actor over: nobody else has it until :meth:`release`, or until this process ends.
 
+        It does not wait for whoever has it: others write meanwhile.
+
         Args:
             uid: which.
             retries: how often a message may fail that is delivered again; see :class:`Past`.
