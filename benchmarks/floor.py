@@ -33,6 +33,7 @@ from benchmarks.common import (
     time_few,
     uss,
 )
+from benchmarks.inserts import insert
 
 MESSAGE = b"c" * SIZE
 TELL = b"t" * SIZE
@@ -285,6 +286,8 @@ def main(control: Control) -> None:
                 "sizes": partial(floor.sizes, SIZES),
                 "large": partial(floor.sizes, LARGE),
                 "copy": floor.copy,
+                "durable.always": partial(insert, "always"),
+                "durable.never": partial(insert, "never"),
                 "near": floor.near,
                 "start": floor.start,
                 "memory": floor.memory,

@@ -11,6 +11,7 @@ from time import perf_counter
 import trio
 
 import xoscar_sc as xsc
+from benchmarks import durable
 from benchmarks.actors import Caller, Echo
 from benchmarks.bare import count_calls, serve_trio, time_awaits
 from benchmarks.common import (
@@ -187,6 +188,8 @@ async def _main(control: Control) -> None:
                 "sizes": partial(package.sizes, SIZES),
                 "large": partial(package.sizes, LARGE),
                 "copy": package.copy,
+                "durable.always": partial(durable.tell, first, "always"),
+                "durable.never": partial(durable.tell, first, "never"),
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

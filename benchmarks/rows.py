@@ -53,6 +53,8 @@ MEASURES = (
     Measure("sizes", "sizes", ("floor", "package"), 0.1),
     Measure("large", "sizes", ("floor", "package"), 0.1, rounds=2),
     Measure("copy", "copy", ("floor", "package"), 0.2, rounds=3),
+    Measure("durable.always", "durable", ("floor", "package"), 0.5),
+    Measure("durable.never", "durable", ("floor", "package"), 0.5),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -114,6 +116,12 @@ ROWS = (
     ),
     *_sizes(),
     Row("copy", "copy_to, 256 MiB, beside a copy", "ms", _all("copy", "floor", "package")),
+    Row("durable", "durable tells, 1 teller, fsync", "k/s", _all("durable.always.1", "floor", "package")),
+    Row("durable", "durable tells, 64 tellers, fsync", "k/s", _all("durable.always.64", "floor", "package")),
+    Row("durable", "durable tells, 1 teller, no fsync", "k/s", _all("durable.never.1", "floor", "package")),
+    Row(
+        "durable", "durable tells, 64 tellers, no fsync", "k/s", _all("durable.never.64", "floor", "package")
+    ),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

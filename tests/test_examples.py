@@ -40,6 +40,12 @@ SAYS = {
         "second: [100, 101, 102, 103, 104]",
         "who reads only now has the last: [104]",
     ],
+    "durable_counter": [
+        "killed when 15 ticks had been accepted",
+        "killed when 30 ticks had been accepted",
+        "the next process knows of all of them: True",
+        "in the end there are 40",
+    ],
     "discovery": [
         "a database: None",
         "now there is one: database",

@@ -69,6 +69,7 @@ async def known(n: xsc.PoolNursery) -> None:
     assert_type(await ref.typed.checked_too.send(3), bytes)
     async for value in ref.typed.checked_values(3):
         assert_type(value, bytes)
+    await ref.typed.name.tell.durable("a", id="mine")
     assert_type(await ref.typed.half.batch(ref.typed.half.delay(1), ref.typed.half.delay(2)), Sequence[float])
     async for number in ref.typed.numbers(3):
         assert_type(number, int)

@@ -26,6 +26,7 @@ from xoscar_sc.runtime.gate_settings import GateSettings, OpenGate, check_settin
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
 from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.marking import method
@@ -41,6 +42,7 @@ from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.targets import BufferRef, FileObjectRef, buffer_ref, file_object_ref
+from xoscar_sc.runtime.telling import TellMethod
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Context",
     "CurrentPool",
     "Delayed",
+    "Delivery",
     "FileObjectRef",
     "GateSettings",
     "GroupMethod",
@@ -73,15 +76,18 @@ __all__ = [
     "Stream",
     "Subscription",
     "Target",
+    "TellMethod",
     "Traits",
     "actor_ref",
     "buffer_ref",
     "check_route",
     "check_settings",
+    "check_snapshot",
     "come_through",
     "context",
     "copy_to",
     "current_actor",
+    "current_delivery",
     "current_pool",
     "destroy_actor",
     "died",

@@ -25,6 +25,8 @@ _IDEMPOTENT = "__xsc_idempotent__"
 _APART = "__xsc_apart__"
 _CONTEXT = "__xsc_context__"
 _DISPATCHES = "__xsc_dispatches__"
+DURABLE = "__tell_durable__"
+"""The method of an actor that records what it is told durably, if it has a journal."""
 LOCAL = frozenset({"unlocked"})
 """Public methods of every actor that are for its own code."""
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
