@@ -9,7 +9,7 @@ from __future__ import annotations
 from xoscar_sc import errors, events, strategy
 from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
-from xoscar_sc.ipc import share
+from xoscar_sc.ipc import TLS, Secret, share
 from xoscar_sc.runtime import (
     Actor,
     ActorGroup,
@@ -47,14 +47,25 @@ from xoscar_sc.runtime import (
     wait_for,
     wait_for_actor,
 )
-from xoscar_sc.supervise import Pool, PoolNursery, PoolSpec, PoolTask, open_actor_cluster, open_pool_nursery
+from xoscar_sc.supervise import (
+    Connection,
+    Pool,
+    PoolNursery,
+    PoolSpec,
+    PoolTask,
+    connect,
+    open_actor_cluster,
+    open_pool_nursery,
+)
 from xoscar_sc.timeouts import Timeouts
 
 __all__ = [
+    "TLS",
     "Actor",
     "ActorGroup",
     "ActorRef",
     "BufferRef",
+    "Connection",
     "Context",
     "CurrentPool",
     "Exit",
@@ -66,12 +77,14 @@ __all__ = [
     "PoolTask",
     "ResultStream",
     "Return",
+    "Secret",
     "StatelessActor",
     "Stream",
     "Subscription",
     "Timeouts",
     "actor_ref",
     "buffer_ref",
+    "connect",
     "context",
     "copy_to",
     "current_actor",

@@ -18,6 +18,7 @@
     │   └── DeviceUnavailable    the card is missing, or too small
     ├── ConnectionLost           the way to a pool broke; whether it lives is not known
     ├── AuthenticationError      the peer could not prove that it may come in
+    ├── NotExposed               the other program has no such thing for programs from outside
     ├── ProtocolError            the peer sent what no correct peer sends
     │   └── FrameTooLarge        ... or announced more bytes than admitted
     ├── SerializationError       a value cannot be encoded, or cannot be decoded
@@ -50,6 +51,7 @@ __all__ = [
     "MailboxFull",
     "MsgTypeError",
     "NoIdleSlot",
+    "NotExposed",
     "PoolDied",
     "PoolError",
     "PoolNotExist",
@@ -196,6 +198,10 @@ class ConnectionLost(XoscarError):
 
 class AuthenticationError(XoscarError):
     """The peer could not prove that it may come in."""
+
+
+class NotExposed(XoscarError):
+    """The other program has nothing of this name for programs from outside."""
 
 
 class ProtocolError(XoscarError):

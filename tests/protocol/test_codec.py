@@ -49,10 +49,10 @@ NESTED = Failure(
 GOLDEN: list[tuple[Message, str]] = [
     (Hello(1, "t", "unix:///a", "p", 7), "960001a174a9756e69783a2f2f2f61a17007"),
     (
-        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True, window=4, dialogue=True),
-        "9b0101a17502a16dc40162cb3ff80000000000009193a161a16203c304c3",
+        Call(1, "u", 2, "m", b"b", 1.5, (("a", "b", 3),), batch=True, window=4, dialogue=True, plain=True),
+        "9c0101a17502a16dc40162cb3ff80000000000009193a161a16203c304c3c3",
     ),
-    (Call(1, "u", 0, "m", b""), "9b0101a17500a16dc400c090c200c2"),
+    (Call(1, "u", 0, "m", b""), "9c0101a17500a16dc400c090c200c2c2"),
     (Tell("u", 2, "m", b"b", batch=True), "9602a17502a16dc40162c3"),
     (Reply(1, b"b"), "930301c40162"),
     (

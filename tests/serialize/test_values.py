@@ -323,7 +323,7 @@ def test_a_value_too_deep_is_refused() -> None:
     "body",
     [
         b"",
-        b"\x80",
+        b"\x80\x05",
         b"\xc1",
         b"\x91",
         dumps_call((1, "x"), {})[:-1],

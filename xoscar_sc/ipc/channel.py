@@ -19,6 +19,7 @@ from xoscar_sc.ipc.memory import BODIED, Memories
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
 from xoscar_sc.ipc.packing import INLINE, allocate, send
 from xoscar_sc.ipc.talk import Talk
+from xoscar_sc.ipc.tls import TlsSocket
 from xoscar_sc.ipc.window import Windows
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import (
@@ -76,10 +77,15 @@ class Channel:
         grace: seconds that a cancelled call is waited for.
     """
 
+    plain = False
+    """Nothing is pickled on it."""
+    max_message = MAX_MESSAGE
+    """Bytes of a message of the peer's, with its segments."""
+
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sock: socket.socket | TlsSocket,
         greeting: Hello,
         receive: Callable[[Channel, AnyMessage, Segments], None],
         lost: Callable[[Channel, Exception | None], None],
@@ -96,6 +102,9 @@ class Channel:
         self._grace = grace
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
+        self.wait_sent = self._outbox.wait_sent
+        self.flush = self._outbox.flush
+        self.wait_room = self._outbox.wait_room
         self._memories = Memories(loop, sock, self._outbox)
         self._calls: dict[int, Slot] = {}
         """Those that are open; a stream's slot is a :class:`Flow`."""
@@ -113,7 +122,10 @@ class Channel:
         """Nothing can be read or written any more."""
         self.serving: dict[int, Any] = {}
         """What the peer's open calls are to the owner, by their ids; the owner's table."""
+        self._ahead = sock if isinstance(sock, TlsSocket) else None
         loop.watch(self._fd, self._readable)
+        if self._ahead:
+            loop.soon(self._readable)
         self._outbox.put(encode(greeting), (), None, now=True)
 
     async def wait_greeting(self) -> Hello:
@@ -142,10 +154,6 @@ class Channel:
         else:
             self._outbox.put(data, (), key, now=False)
 
-    def flush(self) -> None:
-        """Write at once what waits for the end of the pass."""
-        self._outbox.flush()
-
     def reply(self, call: int, body: bytes, segments: Sequence[memoryview]) -> None:
         """Answer a call of the peer's; at once, if none of its others is open any more."""
         if segments or len(body) > INLINE:
@@ -158,13 +166,10 @@ class Channel:
         """Whether more bytes are on their way than is good."""
         return self._outbox.waiting >= HIGH_WATER
 
-    async def wait_room(self) -> None:
-        """Wait until it is not :attr:`crowded`."""
-        await self._outbox.wait_room()
-
-    async def wait_sent(self, uid: str) -> None:
-        """Wait until what is sent from now on arrives behind all that was sent to an actor."""
-        await self._outbox.wait_sent(uid)
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait here for the peer to read, as far as they can be many."""
+        return self._outbox.waiting
 
     async def request(
         self,
@@ -283,8 +288,10 @@ class Channel:
 
     def _readable(self) -> None:
         for _ in range(_STEP):
-            if self._read() < _PLENTY or self.closed:
+            if self.closed or (self._read() < _PLENTY and not (self._ahead and self._ahead.pending)):
                 return
+        if self._ahead and self._ahead.pending:
+            self._loop.soon(self._readable)
 
     def _read(self) -> int:
         """Take what the socket has, as far as the buffer goes; how many bytes that was."""
@@ -358,7 +365,7 @@ class Channel:
         if hello.tree != self._greeting.tree:
             raise ProtocolError(f"the peer belongs to another tree, {hello.tree!r}")
         self.peer = hello
-        self._decoder.limits(max_frame=MAX_FRAME, max_message=MAX_MESSAGE)
+        self._decoder.limits(max_frame=MAX_FRAME, max_message=self.max_message)
         self._greeted.set(hello)
 
     # Ending

@@ -15,6 +15,7 @@ from xoscar_sc.ipc.borrowing import LOST, Borrower, close
 from xoscar_sc.ipc.lending import Lender, Place
 from xoscar_sc.ipc.outbox import Outbox
 from xoscar_sc.ipc.sharing import Giver
+from xoscar_sc.ipc.tls import TlsSocket
 from xoscar_sc.loop import Loop
 from xoscar_sc.protocol import (
     SHARED,
@@ -41,7 +42,7 @@ _ANCILLARY = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 class Memories:
     """The memory that one channel's two ends share, in both directions."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, outbox: Outbox) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket | TlsSocket, outbox: Outbox) -> None:
         self._sock = sock
         self._lender = Lender(outbox) if sock.family == socket.AF_UNIX else None
         self.giver = None if self._lender is None else Giver(loop, outbox, self._lender)
@@ -111,6 +112,7 @@ class Memories:
             ProtocolError: too many have come.
             OSError: as from ``recv_into``.
         """
+        assert isinstance(self._sock, socket.socket)
         received, ancillary, flags, _ = self._sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         cut = flags & socket.MSG_CTRUNC
         if ancillary or cut:

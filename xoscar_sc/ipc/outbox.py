@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from xoscar_sc.ipc.tls import TlsSocket
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import MAX_TRANSFERS, bulk, frame
 
@@ -49,7 +50,9 @@ class _Transfer:
 class Outbox:
     """What is to be written to one socket. It never blocks, and what the socket raises is told to ``broken``."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, broken: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, loop: Loop, sock: socket.socket | TlsSocket, broken: Callable[[OSError], None]
+    ) -> None:
         self._loop = loop
         self._sock = sock
         self._broken = broken

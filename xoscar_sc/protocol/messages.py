@@ -65,6 +65,8 @@ class Call(Message, tag=1):
     """Values of a stream that may be under way, before the answer; 0 where none is expected."""
     dialogue: bool = False
     """Both sides go on talking until the answer: see :class:`Started`."""
+    plain: bool = False
+    """Nothing of the answer may be pickled."""
 
 
 class Tell(Message, tag=2):

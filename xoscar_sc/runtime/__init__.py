@@ -5,9 +5,11 @@ from __future__ import annotations
 from xoscar_sc.runtime.access import (
     CurrentPool,
     actor_ref,
+    come_through,
     current_pool,
     destroy_actor,
     find_actor,
+    find_through,
     has_actor,
     kill_actor,
     wait_for,
@@ -18,13 +20,17 @@ from xoscar_sc.runtime.copying import copy_to
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
 from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
+from xoscar_sc.runtime.exposure import name_of as exposed_name
 from xoscar_sc.runtime.fanout import Subscription
+from xoscar_sc.runtime.gate_settings import GateSettings, OpenGate, check_settings
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.marking import method
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
+from xoscar_sc.runtime.names import found_from
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
 from xoscar_sc.runtime.place import Listening, Place
@@ -48,11 +54,14 @@ __all__ = [
     "CurrentPool",
     "Delayed",
     "FileObjectRef",
+    "GateSettings",
     "GroupMethod",
+    "Link",
     "Listening",
     "MapStream",
     "Message",
     "OpenContext",
+    "OpenGate",
     "Overflow",
     "Place",
     "PoolConfig",
@@ -68,15 +77,20 @@ __all__ = [
     "actor_ref",
     "buffer_ref",
     "check_route",
+    "check_settings",
+    "come_through",
     "context",
     "copy_to",
     "current_actor",
     "current_pool",
     "destroy_actor",
     "died",
+    "exposed_name",
     "extensible",
     "file_object_ref",
     "find_actor",
+    "find_through",
+    "found_from",
     "gather",
     "gather_contexts",
     "generator",

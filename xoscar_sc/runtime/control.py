@@ -27,6 +27,7 @@ from xoscar_sc.runtime.work import Work
 from xoscar_sc.serialize import Types, record
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings
     from xoscar_sc.runtime.runtime import Runtime
 
 
@@ -154,6 +155,10 @@ class Control(StatelessActor):
         ctx.__conversation__().declare(talks_of(function) or Types(), name)
         return await function(ctx, *args, **kwargs)
 
+    async def open_gate(self, settings: GateSettings) -> str:
+        """Let other programs in, to this pool; where."""
+        return (await self._runtime.open_gate(settings, None)).address
+
     def stop_pool(self, cancel: bool) -> None:
         """Begin to end this pool."""
         self._runtime.stop(cancel=cancel)
@@ -169,6 +174,10 @@ class Control(StatelessActor):
         self._runtime.deadlocks.found(uid, token, cycle)
 
     # At the root of the tree
+
+    def door_to(self, address: str) -> tuple[str, Any, bool] | None:
+        """See :meth:`Links.door_to`."""
+        return self._runtime.links.door_to(address)
 
     def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""

@@ -7,9 +7,10 @@ the call, and tells as much.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec.structs import replace
 
@@ -65,8 +66,8 @@ class Monitor:
     async def _exit(self) -> Exit:
         """Wait until the actor has ended, and say how."""
         target = self._target
-        exit_: Exit
-        failure: Failure | None
+        exit_: Any
+        failure: Any
         try:
             exit_, failure = await target.runtime().ask(
                 target.address, "watch", target.uid, target.incarnation
@@ -78,4 +79,7 @@ class Monitor:
             return Exit(kind, exc.exit_code, exc.signal, exc)
         except XoscarError as exc:
             return Exit("failed", error=exc)
+        if not isinstance(exit_, Exit):  # from a program that pickles nothing
+            exit_, failure = Exit(**exit_), msgspec.convert(failure, Failure | None)
+        assert isinstance(exit_, Exit)
         return exit_ if failure is None else replace(exit_, error=rebuild(failure))

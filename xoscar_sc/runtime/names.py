@@ -10,7 +10,9 @@ bind the uid or release it, so that both may be asked for too late, or twice, an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from xoscar_sc.errors import ActorAlreadyExist
 from xoscar_sc.runtime.traits import DEFAULT, Traits
@@ -22,6 +24,11 @@ class Found(NamedTuple):
     address: str
     incarnation: int
     traits: Traits = DEFAULT
+
+
+def found_from(value: Any) -> Found | None:
+    """What another program has said of an actor: as it was, or as msgpack gives it back."""
+    return value if value is None or isinstance(value, Found) else msgspec.convert(value, Found)
 
 
 @dataclass(slots=True)

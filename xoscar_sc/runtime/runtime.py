@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -49,6 +49,7 @@ from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
 from xoscar_sc.runtime.drops import Drops
 from xoscar_sc.runtime.exits import Exits, wait_exit
+from xoscar_sc.runtime.links import Links
 from xoscar_sc.runtime.names import Found, Names
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
@@ -59,6 +60,9 @@ from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings, Host, OpenGate
 
 T = TypeVar("T")
 
@@ -78,6 +82,9 @@ class Runtime:
         self.address = place.address
         self.names = Names()
         self.peers = Peers(self)
+        self.links = Links(self)
+        self.gates: set[OpenGate] = set()
+        """Doors for other programs."""
         self.outgoing = Outgoing(self)
         self.control = Control(self)
         self.deadlocks = Deadlocks(self)
@@ -85,6 +92,8 @@ class Runtime:
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
+        self.make_directory: Callable[[], None] = lambda: None
+        """Makes the tree's directory, if it is not there yet."""
         self.nurseries: dict[int, Listening] = {}
         self.stopping = loop.slot()
         """Filled with the exit code, or None, when this pool is to end."""
@@ -329,6 +338,14 @@ class Runtime:
     def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool, str]:
         value: tuple[Event, Failure | None, bool, str] = loads(message.body, segments)  # type: ignore[assignment]
         return value
+
+    async def open_gate(self, settings: GateSettings, host: Host | None) -> OpenGate:
+        """Let other programs in; see :meth:`Gate.open`."""
+        from xoscar_sc.runtime.gate import Gate
+
+        gate = Gate(self, settings, host)
+        await gate.open()
+        return gate
 
     # Processes
 

@@ -3,11 +3,22 @@
 from xoscar_sc.serialize.calls import dumps_batch, dumps_call, loads_batch, loads_call
 from xoscar_sc.serialize.checked import Checked
 from xoscar_sc.serialize.exceptions import rebuild, record
-from xoscar_sc.serialize.typed import UNTYPED, Codec, Extensions, Types, dump_types, extensions_of, load_types
+from xoscar_sc.serialize.plain import dumps_plain, dumps_plain_batch, dumps_plain_call
+from xoscar_sc.serialize.typed import (
+    PLAIN,
+    UNTYPED,
+    Codec,
+    Extensions,
+    Types,
+    dump_types,
+    extensions_of,
+    load_types,
+)
 from xoscar_sc.serialize.values import OUT_OF_BAND, describe, dumps, loads
 
 __all__ = [
     "OUT_OF_BAND",
+    "PLAIN",
     "UNTYPED",
     "Checked",
     "Codec",
@@ -18,6 +29,9 @@ __all__ = [
     "dumps",
     "dumps_batch",
     "dumps_call",
+    "dumps_plain",
+    "dumps_plain_batch",
+    "dumps_plain_call",
     "extensions_of",
     "load_types",
     "loads",

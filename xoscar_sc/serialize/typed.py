@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import msgspec
 
 from xoscar_sc.errors import MsgTypeError, SerializationError
+from xoscar_sc.serialize.plain import dumps_plain
 from xoscar_sc.serialize.values import Buffers, Segments, describe, dumps, loads
 
 Extension: TypeAlias = "tuple[type, Callable[[Any], Any], Callable[[Any], Any]]"
@@ -82,8 +83,10 @@ class _Extensions:
 class Codec:
     """The messages of one side of a dialogue, to bytes and back."""
 
-    def __init__(self, types: Types) -> None:
+    def __init__(self, types: Types, *, plain: bool = False) -> None:
         self.types = types
+        self._plain = plain
+        """Nothing is pickled, whatever the types."""
         known = _Extensions(types.extensions)
         self._encoder = msgspec.msgpack.Encoder(enc_hook=known.encode)
         self._sends, self._receives = (
@@ -98,7 +101,9 @@ class Codec:
             MsgTypeError: it is not of the declared type; the text has the path of what is wrong.
             SerializationError: it cannot be encoded.
         """
-        return dumps(value, segments) if self._sends is None else self._checked(self._sends, value)[0]
+        if self._sends is None:
+            return dumps_plain(value) if self._plain else dumps(value, segments)
+        return self._checked(self._sends, value)[0]
 
     def _checked(self, decoder: msgspec.msgpack.Decoder[Any], value: object) -> tuple[bytes, Any]:
         """A message as it crosses, and as it arrives."""
@@ -134,6 +139,7 @@ class Codec:
 
 
 UNTYPED = Codec(Types())
+PLAIN = Codec(Types(), plain=True)
 
 
 def dump_types(types: Types) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -19,7 +20,7 @@ from xoscar_sc.errors import SerializationError
 from xoscar_sc.serialize.for_numpy import dump_dates, has_dates
 
 PICKLE: Final = 0x80
-"""The first byte of a pickle; in msgpack it would be an empty map, which is not written here."""
+"""The first byte of a pickle, which has others behind it; alone it is msgpack's empty map."""
 OUT_OF_BAND: Final = 64 << 10
 """Buffers of at least this many bytes become segments; smaller ones are cheaper to copy than to send apart."""
 
@@ -61,7 +62,7 @@ def loads(body: bytes | bytearray | memoryview, segments: Buffers = ()) -> objec
         SerializationError: it cannot be decoded here, for example because a module is missing.
     """
     try:
-        if body[0] == PICKLE:
+        if body[0] == PICKLE and len(body) > 1:
             return pickle.loads(body, buffers=segments)
         return _unpack(body)
     except Exception as error:  # a pickle may run anything
@@ -183,21 +184,36 @@ def _collector(segments: list[memoryview]) -> Callable[[pickle.PickleBuffer], bo
     return in_band
 
 
+def _importable(cls: Any) -> bool:
+    """Whether a class is found elsewhere by its name."""
+    module = sys.modules.get(cls.__module__)
+    if module is None or cls.__module__ == "__main__":
+        return False
+    found: object = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
 @cache
 def _by_value() -> type[pickle.Pickler]:
     """Cloudpickle's pickler, with memoryviews; loaded when it is first needed."""
     import cloudpickle
 
+    from xoscar_sc.serialize.structs import reduce_struct
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and issubclass(obj, msgspec.Struct) and not _importable(obj):
+                return reduce_struct(obj)
+            # What msgspec has noted on a class of the user's cannot be encoded; it is noted again when it is missed.
+            if isinstance(obj, type) and _NOTED in vars(obj):
+                delattr(obj, _NOTED)
+            return super().reducer_override(obj)
+
         # Cloudpickle's own rows for these two change the type: bytes, and a StringIO.
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
             {memoryview: _reduce_view, io.TextIOWrapper: _refuse_file}
         )
-
-        def reducer_override(self, value: Any) -> Any:
-            # What msgspec has noted on a class of the user's cannot be encoded; it is noted again when it is missed.
-            if isinstance(value, type) and _NOTED in vars(value):
-                delattr(value, _NOTED)
-            return super().reducer_override(value)
 
     return Pickler

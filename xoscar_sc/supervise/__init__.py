@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xoscar_sc.supervise.cluster import open_actor_cluster
+from xoscar_sc.supervise.connecting import Connection, connect
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.opening import open_pool_nursery
@@ -11,11 +12,13 @@ from xoscar_sc.supervise.spec import PoolSpec
 from xoscar_sc.supervise.tasks import PoolTask
 
 __all__ = [
+    "Connection",
     "EventStream",
     "Pool",
     "PoolNursery",
     "PoolSpec",
     "PoolTask",
+    "connect",
     "open_actor_cluster",
     "open_pool_nursery",
 ]
