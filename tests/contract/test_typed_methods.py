@@ -209,17 +209,23 @@ async def test_annotations_that_cannot_be_checked_are_refused() -> None:
     await anyio.lowlevel.checkpoint()
 
 
+DECLARED = {
+    "msgspec": "class Point(msgspec.Struct):",
+    "dataclasses": "@dataclasses.dataclass\n        class Point:",
+}
+
+
+@pytest.mark.parametrize("kind", DECLARED)
 @pytest.mark.parametrize("driver", ["trio", "asyncio"])
-def test_types_of_a_program_of_ones_own_are_known_in_the_pool(tmp_path: Any, driver: str) -> None:
+def test_types_of_a_program_of_ones_own_are_known_in_the_pool(tmp_path: Any, driver: str, kind: str) -> None:
     output = run_program(
         tmp_path,
         f"""
         from __future__ import annotations
-        import anyio, dataclasses
+        import anyio, dataclasses, msgspec
         import xoscar_sc as xsc
 
-        @dataclasses.dataclass
-        class Point:
+        {DECLARED[kind]}
             x: int
 
         class Plane(xsc.Actor):

@@ -100,6 +100,7 @@ class Channel:
         self._grace = grace
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
+        self.wait_sent = self._outbox.wait_sent
         self.flush = self._outbox.flush
         self.wait_room = self._outbox.wait_room
         self._memories = Memories(loop, sock, self._outbox)
@@ -168,10 +169,6 @@ class Channel:
     def waiting(self) -> int:
         """Bytes that wait here for the peer to read, as far as they can be many."""
         return self._outbox.waiting
-
-    async def wait_sent(self, uid: str) -> None:
-        """Wait until what is sent from now on arrives behind all that was sent to an actor."""
-        await self._outbox.wait_sent(uid)
 
     async def request(
         self,

@@ -55,7 +55,10 @@ __all__ = [
     "Context",
     "CurrentPool",
     "Delayed",
+<<<<<<< HEAD
     "Delivery",
+=======
+>>>>>>> data
     "FileObjectRef",
     "GateSettings",
     "GroupMethod",

@@ -95,8 +95,10 @@ def dump_pickle(value: object, segments: Segments = None) -> bytes:
 
 
 def set_apart(value: object) -> object:
-    """Wrap large bytes, which pickle would copy, so that they become a segment; return anything else as it is."""
+    """Wrap what pickle would copy or does not take, large bytes and views; return anything else as it is."""
     kind = type(value)
+    if kind is memoryview:
+        return _View(value)  # type: ignore[arg-type]
     if (kind is bytes or kind is bytearray) and len(value) >= OUT_OF_BAND:  # type: ignore[arg-type]
         return _Apart(value)  # type: ignore[arg-type]
     return value
@@ -126,6 +128,18 @@ class _Apart:
     def __reduce__(self) -> tuple[Any, ...]:
         make = bytes if type(self.value) is bytes else _as_bytearray
         return make, (pickle.PickleBuffer(self.value),)
+
+
+class _View:
+    """Stands for a memoryview, which pickle refuses, and is unpickled as one; cloudpickle would take longer."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: memoryview) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce_view(self.value)
 
 
 def _as_bytearray(buffer: bytes | bytearray | memoryview) -> bytearray:
