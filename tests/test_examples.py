@@ -54,6 +54,16 @@ SAYS = {
         "quick 3: 44850",
         "slow: has not been read; it begins with 0",
     ],
+    "quotes": [
+        "there are quotes of salt, silk, tea",
+        "1: tea at 10.5",
+        "2: salt at 10.5",
+        "3: tea at 11.5",
+        "4: salt at 11.0",
+        "now it is silk",
+        "the service says: nothing more is wanted",
+        "readers: 0",
+    ],
     "streams": [
         "the first is 20.0",
         "another process shows [20.0, 20.5, 21.0, 21.5]",

@@ -333,3 +333,43 @@ async def test_nothing_answers_there(tmp_path: Path) -> None:
         xsc.connect("unix:///nowhere")
     with pytest.raises(TypeError, match="Secret"):
         xsc.connect("127.0.0.1:9", auth="secret")  # type: ignore[arg-type]
+
+
+STAGES = """
+    import sys
+    import anyio
+    import xoscar_sc as xsc
+
+    async def main(stage, address):
+        print("begins", flush=True)
+        async with xsc.connect(address) as remote:
+            ref = await remote.actor_ref("service-0")
+            print("is in", flush=True)
+            if stage == "streaming":
+                async with ref.numbers(10**9) as stream:
+                    async for _ in stream:
+                        pass
+            if stage == "calling":
+                await ref.hold()
+            await anyio.sleep_forever()
+
+    try:
+        anyio.run(main, *sys.argv[1:3], backend=sys.argv[3])
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@pytest.mark.parametrize("stage", ["dialling", "idle", "calling", "streaming"])
+def test_ctrl_c_ends_a_client_at_every_stage(stage: str, backend: str, tmp_path: Path) -> None:
+    with server(tmp_path) as (serving, address):
+        if stage == "dialling":
+            serving.signal(signal.SIGSTOP)
+        with program(tmp_path, STAGES, stage, address, backend) as client:
+            client.expect("begins")
+            if stage != "dialling":
+                client.expect("is in")
+            client.signal(signal.SIGINT)
+            client.expect("interrupted")
+            assert client.wait() == 0, client.stderr

@@ -108,6 +108,9 @@ class Link:
         with anyio.move_on_after(seconds):
             sock = await tcp.connect(self._where, runtime.timeouts.silence)
             channel = await self._greet(sock)
+            if self.closed or runtime.closed:
+                channel.close()
+                raise ConnectionLost(f"the connection to {self.address} was closed from here")
             self.channel = channel
             runtime.loop.spawn(self._beat, channel)
             return channel
@@ -180,7 +183,7 @@ class Link:
         """Ask every so often whether the other program still does anything: its kernel may go on without it."""
         runtime = self._runtime
         seconds = runtime.timeouts.heartbeat
-        while True:
+        while seconds:
             await anyio.sleep(seconds)
             if channel.closed:
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -161,12 +162,30 @@ def _collector(segments: list[memoryview]) -> Callable[[pickle.PickleBuffer], bo
     return in_band
 
 
+def _importable(cls: Any) -> bool:
+    """Whether a class is found elsewhere by its name."""
+    module = sys.modules.get(cls.__module__)
+    if module is None or cls.__module__ == "__main__":
+        return False
+    found: object = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
 @cache
 def _by_value() -> type[pickle.Pickler]:
     """Cloudpickle's pickler, with memoryviews; loaded when it is first needed."""
     import cloudpickle
 
+    from xoscar_sc.serialize.structs import reduce_struct
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and issubclass(obj, msgspec.Struct) and not _importable(obj):
+                return reduce_struct(obj)
+            return super().reducer_override(obj)
+
         # Cloudpickle's own rows for these two change the type: bytes, and a StringIO.
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
             {memoryview: _reduce_view, io.TextIOWrapper: _refuse_file}
