@@ -18,6 +18,7 @@
     │   └── DeviceUnavailable    the card is missing, or too small
     ├── ConnectionLost           the way to a pool broke; whether it lives is not known
     ├── AuthenticationError      the peer could not prove that it may come in
+    ├── NotExposed               the other program has no such thing for programs from outside
     ├── ProtocolError            the peer sent what no correct peer sends
     │   └── FrameTooLarge        ... or announced more bytes than admitted
     ├── SerializationError       a value cannot be encoded, or cannot be decoded
@@ -26,6 +27,9 @@
     ├── ContextCancelled         the other side of a dialogue cancelled it
     ├── Lagged                   a subscriber was too slow, and missed messages
     ├── RuntimeDirError          the directory for sockets cannot be used
+    ├── StateError               what is to outlive the process cannot be read or written
+    │   ├── StateLocked          ... because another program holds it
+    │   └── StateDamaged         ... because it is damaged
     └── RemoteError              an exception that could not be rebuilt here
 
 An exception of a user's method arrives as its own type; none of these stands in for it, except
@@ -53,6 +57,7 @@ __all__ = [
     "MailboxFull",
     "MsgTypeError",
     "NoIdleSlot",
+    "NotExposed",
     "PoolDied",
     "PoolError",
     "PoolNotExist",
@@ -61,6 +66,9 @@ __all__ = [
     "RestartIntensityExceeded",
     "RuntimeDirError",
     "SerializationError",
+    "StateDamaged",
+    "StateError",
+    "StateLocked",
     "XoscarError",
 ]
 
@@ -202,6 +210,10 @@ class AuthenticationError(XoscarError):
     """The peer could not prove that it may come in."""
 
 
+class NotExposed(XoscarError):
+    """The other program has nothing of this name for programs from outside."""
+
+
 class ProtocolError(XoscarError):
     """The peer sent what no correct peer of this version sends; the connection is closed."""
 
@@ -215,7 +227,7 @@ class SerializationError(XoscarError):
 
 
 class MsgTypeError(SerializationError):
-    """A value is not of the type that the dialogue declares; the text has the path of the field."""
+    """A value is not of the type that a dialogue or a method declares; the text has the path of the field."""
 
 
 class ContextCancelled(XoscarError):
@@ -260,6 +272,18 @@ class RestartIntensityExceeded(XoscarError, ExceptionGroup[Exception]):
 
 class RuntimeDirError(XoscarError):
     """The directory that holds the sockets cannot be made, or is not safely ours."""
+
+
+class StateError(XoscarError):
+    """The state that is to outlive an actor cannot be read or written: no journal, no file, no room, no permission."""
+
+
+class StateLocked(StateError):
+    """Another program, or another actor, has held the file, or the actor in it, for as long as one waits."""
+
+
+class StateDamaged(StateError):
+    """The file is damaged, or is no state file at all."""
 
 
 class RemoteError(XoscarError):

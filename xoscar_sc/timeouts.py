@@ -18,6 +18,12 @@ class Timeouts(msgspec.Struct, frozen=True):
     """From accepting a connection until the peer has said who it is."""
     obituary: float = 1.0
     """From the end of a connection until it is known how the process behind it ended."""
+    silence: float = 15.0
+    """From the last sign of life of another program's host until the connection to it is given up."""
+    heartbeat: float = 5.0
+    """Between two questions to another program whether it still does anything; 0 for none."""
+    lease: float = 30.0
+    """From the end of a connection to another program until what belongs to it is given up."""
     kill: float = 5.0
     """From killing a process until the kernel has taken it away."""
 

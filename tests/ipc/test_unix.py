@@ -17,7 +17,7 @@ import pytest
 from tests.contract.driving import both_drivers
 from tests.loop.waiting import settle, until
 from xoscar_sc.errors import AuthenticationError
-from xoscar_sc.ipc import Listener, check_peer, connect, tune
+from xoscar_sc.ipc import check_peer, connect, listen, tune
 from xoscar_sc.loop import Loop, open_loop
 
 NOBODY = 65534
@@ -42,7 +42,7 @@ class Door:
         self.path = path
         self.accepted: list[socket.socket] = []
         self.trouble: list[OSError] = []
-        self.listener = Listener(loop, str(path), self.accepted.append, self.trouble.append)
+        self.listener = listen(loop, str(path), self.accepted.append, self.trouble.append)
 
     def close(self) -> None:
         self.listener.close()

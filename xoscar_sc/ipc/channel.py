@@ -17,9 +17,10 @@ from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.flow import Flow
 from xoscar_sc.ipc.memory import BODIED, Memories
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
-from xoscar_sc.ipc.packing import INLINE, allocate, pack
+from xoscar_sc.ipc.packing import INLINE, allocate, send
 from xoscar_sc.ipc.talk import Talk
-from xoscar_sc.ipc.window import Windows
+from xoscar_sc.ipc.tls import TlsSocket
+from xoscar_sc.ipc.window import Debts, Windows
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import (
     MAX_FRAME,
@@ -52,8 +53,6 @@ from xoscar_sc.protocol import (
 
 _GREETING = 4096
 """Bytes of a frame before the peer has said who it is."""
-_CREDITS = 4
-"""A credit goes back when such a part of a mailbox's worth has gathered."""
 _PLENTY = 32 * 1024
 """A read of so many bytes is likely to be followed by another."""
 _STEP = 16
@@ -76,10 +75,15 @@ class Channel:
         grace: seconds that a cancelled call is waited for.
     """
 
+    plain = False
+    """Nothing is pickled on it."""
+    max_message = MAX_MESSAGE
+    """Bytes of a message of the peer's, with its segments."""
+
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sock: socket.socket | TlsSocket,
         greeting: Hello,
         receive: Callable[[Channel, AnyMessage, Segments], None],
         lost: Callable[[Channel, Exception | None], None],
@@ -96,13 +100,17 @@ class Channel:
         self._grace = grace
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
+        self.wait_sent = self._outbox.wait_sent
+        self.flush = self._outbox.flush
+        self.wait_room = self._outbox.wait_room
         self._memories = Memories(loop, sock, self._outbox)
         self._calls: dict[int, Slot] = {}
         """Those that are open; a stream's slot is a :class:`Flow`."""
         self.windows = Windows(loop)
         """How many messages may still be sent to each of the peer's actors."""
-        self._executed: dict[str, int] = {}
-        """The peer's tells that have been executed, by actor, for which it has not got its credit back."""
+        self.debts = Debts(self.post)
+        self.executed = self.debts.executed
+        self.forget = self.debts.forget
         self._ids = 0
         self._greeted = loop.slot()
         self._ended: Callable[[], Exception] | None = None
@@ -113,7 +121,10 @@ class Channel:
         """Nothing can be read or written any more."""
         self.serving: dict[int, Any] = {}
         """What the peer's open calls are to the owner, by their ids; the owner's table."""
+        self._ahead = sock if isinstance(sock, TlsSocket) else None
         loop.watch(self._fd, self._readable)
+        if self._ahead:
+            loop.soon(self._readable)
         self._outbox.put(encode(greeting), (), None, now=True)
 
     async def wait_greeting(self) -> Hello:
@@ -138,13 +149,9 @@ class Channel:
         """
         data = encode(message)
         if segments or len(data) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
-        self._outbox.put(data, segments, key, now=False)
-
-    def flush(self) -> None:
-        """Write at once what waits for the end of the pass."""
-        self._outbox.flush()
+            send(message, segments, self._memories, self._outbox, key)
+        else:
+            self._outbox.put(data, (), key, now=False)
 
     def reply(self, call: int, body: bytes, segments: Sequence[memoryview]) -> None:
         """Answer a call of the peer's; at once, if none of its others is open any more."""
@@ -158,9 +165,10 @@ class Channel:
         """Whether more bytes are on their way than is good."""
         return self._outbox.waiting >= HIGH_WATER
 
-    async def wait_room(self) -> None:
-        """Wait until it is not :attr:`crowded`."""
-        await self._outbox.wait_room()
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait here for the peer to read, as far as they can be many."""
+        return self._outbox.waiting
 
     async def request(
         self,
@@ -198,12 +206,12 @@ class Channel:
         calls = self._calls
         self._ids = message.id = self._ids + 1
         calls[message.id] = slot
-        if segments or len(message.body) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-        else:
-            data = encode(message)
+        now = len(calls) == 1
         try:
-            self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+            if segments or len(message.body) > INLINE:
+                send(message, segments, self._memories, self._outbox, message.uid, now=now, owned=True)
+            else:
+                self._outbox.put(encode(message), (), message.uid, now=now)
         except ProtocolError:
             del calls[message.id]
             raise
@@ -261,26 +269,14 @@ class Channel:
         with anyio.move_on_after(self._grace):
             await self._loop.wait_reading(slot, self._fd)
 
-    def executed(self, uid: str, bound: int) -> None:
-        """A tell of the peer's has been executed; its credit goes back with those of others."""
-        count = self._executed.pop(uid, 0) + 1
-        if count * _CREDITS >= bound:
-            self.post(Credit(uid, count))
-        else:
-            self._executed[uid] = count
-
-    def forget(self, uid: str) -> None:
-        """An actor of this pool has ended: what is owed for it is given back."""
-        count = self._executed.pop(uid, 0)
-        if count and not self.closed:
-            self.post(Credit(uid, count))
-
     # Receiving
 
     def _readable(self) -> None:
         for _ in range(_STEP):
-            if self._read() < _PLENTY or self.closed:
+            if self.closed or (self._read() < _PLENTY and not (self._ahead and self._ahead.pending)):
                 return
+        if self._ahead and self._ahead.pending:
+            self._loop.soon(self._readable)
 
     def _read(self) -> int:
         """Take what the socket has, as far as the buffer goes; how many bytes that was."""
@@ -354,7 +350,7 @@ class Channel:
         if hello.tree != self._greeting.tree:
             raise ProtocolError(f"the peer belongs to another tree, {hello.tree!r}")
         self.peer = hello
-        self._decoder.limits(max_frame=MAX_FRAME, max_message=MAX_MESSAGE)
+        self._decoder.limits(max_frame=MAX_FRAME, max_message=self.max_message)
         self._greeted.set(hello)
 
     # Ending

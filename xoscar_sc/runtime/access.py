@@ -10,8 +10,10 @@ import anyio
 import msgspec
 
 from xoscar_sc.errors import ActorNotExist, ConnectionLost, PoolDied, XoscarError
+from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime.current import require_runtime, running_runtime
-from xoscar_sc.runtime.names import Found
+from xoscar_sc.runtime.links import Link
+from xoscar_sc.runtime.names import Found, found_from
 from xoscar_sc.runtime.ref import ActorRef
 
 T = TypeVar("T")
@@ -39,19 +41,78 @@ def current_pool() -> CurrentPool:
     return CurrentPool(place.name, place.address, os.getpid(), place.labels)
 
 
-async def find_actor(uid: str) -> ActorRef[Any] | None:
-    """The actor of this uid, wherever in the tree it lives; None if there is none that is ready."""
-    found = await require_runtime().at_root("find", uid, False)
-    return None if found is None else _ref(uid, found)
+async def find_actor(uid: str, *, registry: str | None = None) -> ActorRef[Any] | None:
+    """The actor of this uid, wherever in the tree it lives; None if there is none that is ready.
+
+    Inside a block of :func:`connect`, also in the tree that it is connected to, if there is none in one's own.
+
+    Args:
+        uid: its name.
+        registry: the address of another program's door: the actor of that tree.
+
+    Raises:
+        ConnectionLost, AuthenticationError: the other program cannot be reached, or does not let us in.
+    """
+    runtime = require_runtime()
+    if registry is not None:
+        return await find_through(_link(registry), uid, wait=False)
+    found = await runtime.at_root("find", uid, False)
+    if found is not None:
+        return _ref(uid, found)
+    for link in runtime.links.entered():
+        ref = await find_through(link, uid, wait=False)
+        if ref is not None:
+            return ref
+    return None
 
 
-async def wait_for_actor(uid: str) -> ActorRef[Any]:
-    """The actor of this uid; if there is none yet, as soon as there is one.
+async def wait_for_actor(uid: str, *, registry: str | None = None) -> ActorRef[Any]:
+    """The actor of this uid; if there is none yet, as soon as there is one. It is looked for as by :func:`find_actor`.
 
     Cancellation: leaves nothing behind.
     """
-    found = await require_runtime().at_root("find", uid, True)
-    return _ref(uid, found)
+    runtime = require_runtime()
+    if registry is not None:
+        return await come_through(_link(registry), uid)
+    links = runtime.links.entered()
+    if not links:
+        return _ref(uid, await runtime.at_root("find", uid, True))
+    found: list[ActorRef[Any]] = []
+
+    @undisturbed
+    async def look(link: Link | None) -> None:
+        there = (
+            _ref(uid, await runtime.at_root("find", uid, True))
+            if link is None
+            else await come_through(link, uid)
+        )
+        found.append(there)
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for link in (None, *links):
+            group.start_soon(look, link)
+    return found[0]
+
+
+async def come_through(link: Link, uid: str) -> ActorRef[Any]:
+    """An actor of another program's tree; as soon as there is one."""
+    ref = await find_through(link, uid, wait=True)
+    assert ref is not None
+    return ref
+
+
+def _link(address: str) -> Link:
+    link = require_runtime().links.to(address)
+    if link is None:
+        raise ValueError(f"{address!r} is no door of another program's; those are tcp://host:port")
+    return link
+
+
+async def find_through(link: Link, uid: str, *, wait: bool) -> ActorRef[Any] | None:
+    """An actor of another program's tree; None if there is none, unless it is to be waited for."""
+    found = found_from(await link.ask("find", uid, wait))
+    return None if found is None else _ref(uid, found)
 
 
 def _ref(uid: str, found: Found) -> ActorRef[Any]:
@@ -61,8 +122,13 @@ def _ref(uid: str, found: Found) -> ActorRef[Any]:
 async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
     """A reference to an actor that is there, by its uid, and by its address if that is known.
 
+    Args:
+        address: of its pool, or of the door of another program.
+        uid: its name.
+
     Raises:
         ActorNotExist: it is not there.
+        ConnectionLost, AuthenticationError: another program cannot be reached, or does not let us in.
     """
     runtime = require_runtime()
     if address is None:
@@ -70,13 +136,17 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
         if found is None:
             raise ActorNotExist(f"there is no actor {uid!r} in the tree")
         return found
+    near = runtime.peers.is_near(address)
     try:
-        known: Found | None = await runtime.ask(address, "describe", uid, 0)
+        known = found_from(await runtime.ask(address, "describe", uid, 0))
     except (PoolDied, ConnectionLost) as exc:
+        if not near:
+            raise
         raise ActorNotExist(f"there is no actor {uid!r} at {address}: {exc}") from exc
     if known is None:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
-    return ActorRef(address, uid, known.traits.child, traits=known.traits)
+    place = address if near else known.address
+    return ActorRef(place, uid, known.traits.child, traits=known.traits)
 
 
 async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:

@@ -19,9 +19,11 @@ from xoscar_sc.errors import ActorDied
 from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import Frame, current_frame
+from xoscar_sc.runtime.exits import without_cancelled
+from xoscar_sc.runtime.fatal import fatal_of
 from xoscar_sc.runtime.intake import Intake
 from xoscar_sc.runtime.lasting import Gone
-from xoscar_sc.runtime.methods import Method, fatal_of, is_awaitable
+from xoscar_sc.runtime.methods import Method, is_awaitable
 from xoscar_sc.runtime.traits import DEFAULT, Traits
 from xoscar_sc.runtime.work_local import LocalWork
 from xoscar_sc.serialize import describe
@@ -74,7 +76,7 @@ class Cell(Intake):
         self.taken_out = False
         """Somebody wants it not to come back."""
         self.adopted = False
-        """It was an heir."""
+        """An heir holds messages for it."""
         self.heir: Cell | None = None
         """Takes the messages for the next incarnation, if there may be one."""
         self.nursery: Any = None
@@ -112,7 +114,7 @@ class Cell(Intake):
         from xoscar_sc.runtime.ref import ActorRef
 
         life = 1 if self.owner is None else self.owner.life
-        place = self.runtime.address, self.uid, self.incarnation, self.cls
+        place = self.runtime.address, self.uid, self.traits.child or self.incarnation, self.cls
         return ActorRef(*place, traits=self.traits, life=life)
 
     def where(self) -> str:
@@ -256,6 +258,17 @@ class Cell(Intake):
             if error is not None:
                 raise error
 
+    # What outlives it, if it is one of :class:`KeptCell`
+
+    async def remember(self) -> None:
+        """``__init__`` has run: bring back what there was."""
+
+    async def keep_last(self) -> None:
+        """The last message has run."""
+
+    async def let_go(self) -> None:
+        """The actor has ended."""
+
     # The actor's own task
 
     async def host(
@@ -321,6 +334,7 @@ class Cell(Intake):
             self.instance = instance = self.cls.__new__(self.cls, *args, **kwargs)
             instance.__xsc_cell__ = self
             instance.__init__(*args, **kwargs)  # type: ignore[misc]
+            await self.remember()
             if self.cls.__post_create__ is not StatelessActor.__post_create__:
                 value: Any = instance.__post_create__()
                 if is_awaitable(value):
@@ -341,12 +355,14 @@ class Cell(Intake):
         created.set(None)
         for work in self.mailbox.start():
             self.runtime.loop.submit(work)
+        self.runtime.heirs.hand_over(self)
 
     async def _finish_up(self) -> None:
         """Wait until no message runs or waits, and run the hook."""
         await self.wait_idle()
         self.state = State.ENDING
         self._finished_up = True
+        await self.keep_last()
         if self._killed or self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
             return
         # What the hook calls waits for it, and so do those who wait for the end.
@@ -374,6 +390,7 @@ class Cell(Intake):
         kind: ExitKind = (
             "killed" if self._killed else "failed" if error else "cancelled" if self._cancelled else "normal"
         )
+        await self.let_go()
         await self.runtime.forget(self)
         self.state = State.ENDED
         waiting, self._waiting = self._waiting, []
@@ -391,15 +408,3 @@ class Cell(Intake):
         """The pool may end when all who watch the actor have been told of its end."""
         if self.state is State.ENDED and not self.watchers:
             self.gone.set(None)
-
-
-def without_cancelled(exc: BaseException, cancelled: type[BaseException]) -> BaseException | None:
-    """An exception out of a nursery, as itself if it is the only one; None if all there is is a cancellation."""
-    if isinstance(exc, cancelled):
-        return None
-    if isinstance(exc, BaseExceptionGroup):
-        others = exc.split(cancelled)[1]
-        if others is not None and len(others.exceptions) == 1:
-            return others.exceptions[0]
-        return others
-    return exc

@@ -10,7 +10,18 @@ import anyio
 from xoscar_sc.errors import ConnectionLost, ContextCancelled
 from xoscar_sc.ipc import Channel, ChannelLine, Talk, dialogue_key
 from xoscar_sc.protocol import Call, Cancelled, Failed, Started
-from xoscar_sc.serialize import UNTYPED, Codec, Types, dump_types, dumps, load_types, loads, rebuild
+from xoscar_sc.serialize import (
+    PLAIN,
+    UNTYPED,
+    Codec,
+    Types,
+    dump_types,
+    dumps,
+    dumps_plain,
+    load_types,
+    loads,
+    rebuild,
+)
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.work import Work
@@ -107,7 +118,7 @@ class RemoteOpening(Opening):
         self._channel = channel
         self._message = message
         self._unconfirmed = unconfirmed
-        self._codec = UNTYPED
+        self._codec = PLAIN if channel.plain else UNTYPED
         self.talk = Talk(channel.loop, self._line, self._failure)
 
     def _line(self, _talk: Talk) -> ChannelLine:
@@ -230,6 +241,8 @@ class Serving:
         """The other side is at the other end of a channel."""
         self._channel = channel
         self._message = message
+        if message.plain:
+            self._codec = PLAIN
         self.talk = Talk(
             channel.loop,
             lambda _: ChannelLine(channel, message, mine=False, pack=self._pack),
@@ -252,7 +265,7 @@ class Serving:
         """Say what is sent and received from here, and who speaks."""
         self._name = name
         self.types = types
-        self._codec = Codec(types)
+        self._codec = Codec(types, plain=self._codec is PLAIN)
 
     def start(self, value: object) -> None:
         """See :class:`Conversation`."""
@@ -261,8 +274,11 @@ class Serving:
             return
         assert self._channel is not None
         segments: list[memoryview] = []
-        body = dumps(value, segments)
-        started = Started(self._message.id, body, dump_types(self.types))
+        if self._message.plain:  # the types are classes, which only a pickle could name
+            started = Started(self._message.id, dumps_plain(value))
+        else:
+            body = dumps(value, segments)
+            started = Started(self._message.id, body, dump_types(self.types))
         self._channel.post(started, segments, dialogue_key(self._message.id))
 
     def unpack(self, item: Any) -> Any:

@@ -182,7 +182,7 @@ class Deadlocks:
         caller = frame.links()[-1]
         if address == self._runtime.address:
             self.visit(chase, uid, caller, kind)
-        else:
+        elif self._runtime.peers.is_near(address):  # the calls of another program are its own affair
             self._runtime.loop.spawn(self._order, address, "chase", chase, uid, caller, kind)
 
     def _has_been(self, chase: Chase, work: Work) -> bool:

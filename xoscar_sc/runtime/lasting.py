@@ -95,6 +95,8 @@ class Lasting:
 
     async def _persist(self, target: Target, attempt: Callable[[], Awaitable[T]]) -> T:
         peers = self._runtime.peers
+        if not peers.is_near(target.address):  # another program's: its names are not kept here
+            return await attempt()
         while True:
             address, life = target.address, target.life
             channel: Channel | None = None

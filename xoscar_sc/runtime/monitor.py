@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
+import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec.structs import replace
 
@@ -49,7 +50,7 @@ class Monitor(Generic[E]):
         self._entered = True
         runtime = self._target.runtime()
         self._run_shielded = runtime.loop.run_shielded
-        if self._target.traits.child:
+        if self._lasts():
             await self._learn_life()
         self._ended = runtime.loop.slot()
         self._send, self._receive = anyio.create_memory_object_stream[Any](_KEPT if self._restarts else 1)
@@ -67,11 +68,16 @@ class Monitor(Generic[E]):
     async def _watch(self) -> None:
         try:
             with self._scope:
-                exit_ = await (self._last_exit() if self._target.traits.child else self._exit())
+                exit_ = await (self._last_exit() if self._lasts() else self._exit())
                 await self._send.send(exit_)
         finally:
             self._send.close()
             self._ended.set(None)
+
+    def _lasts(self) -> bool:
+        """Whether its supervisor may start it again."""
+        target = self._target
+        return bool(target.traits.child) and target.runtime().peers.is_near(target.address)
 
     async def _learn_life(self) -> None:
         """What was before now is nothing to tell of."""
@@ -103,8 +109,8 @@ class Monitor(Generic[E]):
     async def _exit(self) -> Exit:
         """Wait until the actor has ended, and say how."""
         target = self._target
-        exit_: Exit
-        failure: Failure | None
+        exit_: Any
+        failure: Any
         try:
             exit_, failure = await target.runtime().ask(
                 target.address, "watch", target.uid, target.incarnation
@@ -116,6 +122,9 @@ class Monitor(Generic[E]):
             return Exit(kind, exc.exit_code, exc.signal, exc)
         except XoscarError as exc:
             return Exit("failed", error=exc)
+        if not isinstance(exit_, Exit):  # from a program that pickles nothing
+            exit_, failure = Exit(**exit_), msgspec.convert(failure, Failure | None)
+        assert isinstance(exit_, Exit)
         return _rebuilt(exit_, failure)
 
 

@@ -13,7 +13,9 @@ child, until the supervisor binds it to the next incarnation, or drops it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from xoscar_sc.errors import ActorAlreadyExist
 from xoscar_sc.events import Exit
@@ -41,6 +43,11 @@ class Ending(NamedTuple):
 
 _REMEMBERED = 1024
 """Ends of children that are remembered."""
+
+
+def found_from(value: Any) -> Found | None:
+    """What another program has said of an actor: as it was, or as msgpack gives it back."""
+    return value if value is None or isinstance(value, Found) else msgspec.convert(value, Found)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,17 @@ from xoscar_sc.runtime.methods import Method, is_awaitable
 from xoscar_sc.runtime.streams import LocalSource, RemoteSource, Source
 from xoscar_sc.runtime.work import Arguments, call, run_one_step
 from xoscar_sc.runtime.work_local import LocalRest, LocalWork
-from xoscar_sc.serialize import dumps, dumps_batch, dumps_call, loads, loads_batch, loads_call, rebuild
+from xoscar_sc.serialize import (
+    dumps,
+    dumps_batch,
+    dumps_call,
+    dumps_plain_batch,
+    dumps_plain_call,
+    loads,
+    loads_batch,
+    loads_call,
+    rebuild,
+)
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.ref import Target
@@ -53,7 +63,7 @@ class Outgoing:
             return await self._send_here(target, method, args, kwargs)
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
-        body = dumps_call(args, kwargs, segments)
+        body = encoded(channel, args, kwargs, segments)
         left = runtime.loop.seconds_left()
         frame = waiting_frame(runtime.loop)
         chain = () if frame is None else frame.links()
@@ -82,7 +92,7 @@ class Outgoing:
             return loads(dumps(value)) if target.copy else value
         channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
-        body = dumps_batch(calls, segments)
+        body = dumps_plain_batch(calls) if channel.plain else dumps_batch(calls, segments)
         frame = waiting_frame(runtime.loop)
         chain = () if frame is None else frame.links()
         call = Call(0, target.uid, target.incarnation, method, body, left, chain, batch=True)
@@ -147,7 +157,7 @@ class Outgoing:
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
-            body = dumps_call(args, kwargs, segments)
+            body = encoded(channel, args, kwargs, segments)
             message = Call(0, target.uid, target.incarnation, method, body, left, chain, window=WINDOW)
             flow = channel.stream(message, segments)
             return RemoteSource(channel, message, flow, self._unconfirmed, self._deadline_passed)
@@ -173,7 +183,7 @@ class Outgoing:
         if address != runtime.address:
             channel = runtime.peers.get(address) or await runtime.peers.connect(address)
             segments: list[memoryview] = []
-            body = dumps_call(args, kwargs, segments)
+            body = encoded(channel, args, kwargs, segments)
             message = Call(0, target.uid, target.incarnation, method, body, left, chain, dialogue=True)
             opening = RemoteOpening(channel, message, me, peer, self._unconfirmed)
             channel.talk(message, segments, opening.talk)
@@ -203,8 +213,9 @@ class Outgoing:
             await self._admit_here(cell)
             cell.accept(LocalWork(cell, method, (args, kwargs), None, (), None, batch=False))
             return
+        channel = runtime.peers.get(address) or await runtime.peers.connect(address)
         segments: list[memoryview] = []
-        body = dumps_call(args, kwargs, segments)
+        body = encoded(channel, args, kwargs, segments)
         await runtime.loop.breathe()
         channel = await self._admit(target)
         if channel.crowded:
@@ -347,3 +358,10 @@ def _call(cell: Cell, method: Method, args: tuple[Any, ...], kwargs: dict[str, A
     if method.one_step:
         return run_one_step(function, args, kwargs, method.code)
     return call(function, *args, **kwargs)
+
+
+def encoded(
+    channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any], segments: list[memoryview]
+) -> bytes:
+    """The arguments of a call, as this channel takes them."""
+    return dumps_plain_call(args, kwargs) if channel.plain else dumps_call(args, kwargs, segments)

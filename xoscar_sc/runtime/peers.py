@@ -15,7 +15,7 @@ import anyio
 
 from xoscar_sc.errors import AuthenticationError, ConnectionLost, PoolDied, ProtocolError
 from xoscar_sc.events import ConnectionRefused
-from xoscar_sc.ipc import Channel, Listener, check_peer, connect
+from xoscar_sc.ipc import Channel, Listener, check_peer, connect, listen
 from xoscar_sc.launch import ProcessExit
 from xoscar_sc.protocol import Hello, UnixAddress, parse_address
 
@@ -39,6 +39,7 @@ class Peers:
         self._lost_ones: dict[str, tuple[str, int]] = {}
         """Name and pid of pools whose connection has ended, by address; the last few."""
         self._listener: Listener | None = None
+        self._near = f"unix://{runtime.place.directory}/"
         self.get = self._channels.get
         """The channel to an address, if there is one."""
 
@@ -50,7 +51,7 @@ class Peers:
         """
         address = parse_address(self._runtime.address)
         assert isinstance(address, UnixAddress)
-        self._listener = Listener(self._runtime.loop, address.path, self._accept, self._trouble)
+        self._listener = listen(self._runtime.loop, address.path, self._accept, self._trouble)
 
     def open(self, sock: socket.socket) -> Channel:
         """A channel over a connected socket; it is this pool's in every respect but the table."""
@@ -62,6 +63,15 @@ class Peers:
         """Reach ``address`` over this channel."""
         if not channel.closed:
             self._channels[address] = channel
+
+    def is_near(self, address: str) -> bool:
+        """Whether an address is that of a pool of this tree."""
+        return address.startswith(self._near)
+
+    def unroute(self, channel: Channel) -> None:
+        """A connection to another program has ended, and with it the way to whatever was reached through it."""
+        for address in [each for each, used in self._channels.items() if used is channel]:
+            del self._channels[address]
 
     def forget(self, uid: str) -> None:
         """An actor of this pool has ended: nobody is owed anything for it any more."""
@@ -100,15 +110,24 @@ class Peers:
             channel = await self._dial_once(address)
             outcome = lambda: channel  # noqa: E731
         except (OSError, AuthenticationError, ConnectionLost, ProtocolError, ValueError) as exc:
-            why = f"{address} cannot be reached: {exc}"
-            outcome, _ = await self.obituary(address, why, maybe_executed=False)
+            failure = exc
+            outcome = lambda: type(failure)(*failure.args)  # noqa: E731
+            if self.is_near(address):
+                why = f"{address} cannot be reached: {exc}"
+                outcome, _ = await self.obituary(address, why, maybe_executed=False)
         for slot in self._dialling.pop(address):
             slot.set(outcome())
 
     async def _dial_once(self, address: str) -> Channel:
         parsed = parse_address(address)
-        if not isinstance(parsed, UnixAddress):
-            raise ConnectionLost(f"{address} belongs to another program")
+        if not self.is_near(address):
+            link = await self._runtime.links.find(address)
+            if link is None:
+                raise ConnectionLost(f"{address} belongs to another program, to which there is no connection")
+            channel = await link.connect()
+            self.add(address, channel)
+            return channel
+        assert isinstance(parsed, UnixAddress)
         with anyio.move_on_after(self._runtime.timeouts.greeting):
             channel = self.open(await connect(parsed.path))
             try:
@@ -147,7 +166,9 @@ class Peers:
 
     def _known(self, address: str, channel: Channel) -> Channel:
         """The channel to use for an address: this one, unless both sides have connected at the same time."""
-        if channel.closed:
+        if channel.closed or not self.is_near(
+            address
+        ):  # in the second case a client's, and only it has its number
             return channel
         chosen = self._channels.setdefault(address, channel)
         if chosen is channel:
@@ -181,7 +202,9 @@ class Peers:
                 del self._lost_ones[next(iter(self._lost_ones))]
         if error is not None:
             self._refused(f"{hello.pool!r} was cut off: {error}")
-        if self._runtime.is_parent(hello.address):
+        if not self.is_near(hello.address):
+            channel.fail(lambda: ConnectionLost(f"{hello.pool!r} has gone"))
+        elif self._runtime.is_parent(hello.address):
             channel.fail(lambda: ConnectionLost("the pool that started this one has gone"))
             self._runtime.orphaned()
         else:
@@ -217,8 +240,11 @@ class Peers:
             self._listener = None
 
     def close(self) -> None:
-        """Close every channel."""
+        """Close every channel, and every door."""
         self.stop_listening()
+        for gate in list(self._runtime.gates):
+            gate.close()
+        self._runtime.links.close()
         for channel in [*self._channels.values(), *self._strangers]:
             channel.flush()
             channel.close()

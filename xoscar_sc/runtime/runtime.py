@@ -13,9 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeAlias, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xoscar_sc.errors import (
     ActorAlreadyExist,
@@ -37,13 +35,11 @@ from xoscar_sc.protocol import (
     Cancel,
     Demand,
     End,
-    Failure,
     Hello,
     Item,
     Notice,
     Tell,
 )
-from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
@@ -52,20 +48,22 @@ from xoscar_sc.runtime.drops import Drops
 from xoscar_sc.runtime.exits import Exits, wait_exit
 from xoscar_sc.runtime.heirs import Heirs
 from xoscar_sc.runtime.lasting import Gone, Lasting
+from xoscar_sc.runtime.links import Links
+from xoscar_sc.runtime.news import News, packed, unpacked
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.place import Listening, Place, Wish
 from xoscar_sc.runtime.ref import Target
-from xoscar_sc.runtime.traits import FIRST_CHILD, Traits
+from xoscar_sc.runtime.targets import Targets
+from xoscar_sc.runtime.traits import FIRST_CHILD
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
-from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.gate_settings import GateSettings, Host, OpenGate
+    from xoscar_sc.runtime.persistence import Writer
 
-_News: TypeAlias = tuple[Event, Failure | None, bool, str, Wish]
-"""What a notice holds: an event, the error of an exit, whether nobody has waited for that, the actor's creation, and
-who wanted its end."""
+T = TypeVar("T")
 
 _CRASHED = 70
 """A pool's exit code when something of this package's own has failed: that of an internal software error."""
@@ -83,6 +81,9 @@ class Runtime:
         self.address = place.address
         self.directory = Directory(loop)
         self.peers = Peers(self)
+        self.links = Links(self)
+        self.gates: set[OpenGate] = set()
+        """Doors for other programs."""
         self.outgoing = Outgoing(self)
         self.lasting = Lasting(self)
         self.heirs = Heirs(self)
@@ -92,6 +93,8 @@ class Runtime:
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
+        self.make_directory: Callable[[], None] = lambda: None
+        """Makes the tree's directory, if it is not there yet."""
         self.nurseries: dict[int, Listening] = {}
         self.stopping = loop.slot()
         """Filled with the exit code, or None, when this pool is to end."""
@@ -108,6 +111,10 @@ class Runtime:
         self.exits = Exits()
         self.shared: dict[Hashable, object] = {}
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
+        self.targets = Targets()
+        """What others may copy into."""
+        self.writers: dict[Hashable, Writer] = {}
+        """What writes to the stores that actors of this pool keep their state in."""
         self._new_control()
         loop.crashed = self._crashed
 
@@ -182,16 +189,14 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, traits: Traits) -> Cell:
-        """A place for an actor that is about to be made."""
+    def new_cell(self, uid: str, make: Callable[[int], Cell], child: int = 0) -> Cell:
+        """A place for an actor that is about to be made; ``make`` gets its incarnation, that of a child its number."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
         if uid in self._cells:  # it has not ended in time, and its creator has gone on
             raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
-        cell = self.heirs.adopt(cls, uid, owner, traits) or Cell(
-            self, cls, uid, traits.child or self.serial(), owner, traits
-        )
-        self._cells[uid] = cell
+        cell = self._cells[uid] = make(child or self.serial())
+        self.heirs.await_birth(cell)
         return cell
 
     def made_as(self, uid: str, token: str) -> Cell | None:
@@ -229,12 +234,15 @@ class Runtime:
         )
 
     async def end_actor(self, target: Target, how: str) -> None:
-        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`. What it has been told comes first."""
+        channel = self.peers.get(target.address) if how in ("drain", "destroy") else None
+        if channel is not None:
+            await channel.wait_sent(target.uid)
         await self.ask(target.address, "end_actor", target.uid, target.incarnation, how)
 
     async def is_alive(self, target: Target) -> bool:
         """Whether an actor takes messages, wherever it lives."""
-        if target.traits.child:
+        if target.traits.child and self.peers.is_near(target.address):
             return await self.lasting.is_alive(target)
         try:
             return bool(await self.ask(target.address, "is_alive", target.uid, target.incarnation))
@@ -288,12 +296,8 @@ class Runtime:
         channel = self.peers.get(owner.address)
         if channel is None:
             return
-        error = event.exit.error
-        where = f"actor {event.uid!r} {self.where()}"
-        failure = None if error is None else record(error, where=where)
-        event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=None))
-        news = (event, failure, unclaimed is not None, owner.token, wish)
-        channel.post(Notice(owner.nursery, dumps(news)))
+        news = News(event, unclaimed, owner.token, wish)
+        channel.post(Notice(owner.nursery, packed(news, f"actor {event.uid!r} {self.where()}")))
 
     # Names
 
@@ -312,26 +316,27 @@ class Runtime:
             nursery.happened(event)
         channel = None if self.is_root else self.peers.get(self.place.parent)
         if channel is not None:
-            channel.post(Notice(self.place.nursery, dumps((event, None, False, "", ""))))
+            channel.post(Notice(self.place.nursery, packed(News(event), self.where())))
 
     def dropped(self, uid: str, method: str, reason: str) -> None:
         """A message that nobody waits for will not be executed."""
         self.drops.add(uid, method, reason)
 
     def _noticed(self, message: Notice, segments: Segments) -> None:
-        event, failure, unclaimed, token, wish = self._read_notice(message, segments)
+        event, unclaimed, token, wish = unpacked(message.body, segments)
         nursery = self.nurseries.get(message.nursery)
-        if isinstance(event, ActorExited):
-            error = None if failure is None else rebuild(failure)
-            event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=error))
-            if nursery is not None:
-                nursery.actor_ended(event, error if unclaimed else None, token, wish)
-        else:
+        if not isinstance(event, ActorExited):
             self.emit(event)
+        elif nursery is not None:
+            nursery.actor_ended(event, unclaimed, token, wish)
 
-    def _read_notice(self, message: Notice, segments: Segments) -> _News:
-        value: _News = loads(message.body, segments)  # type: ignore[assignment]
-        return value
+    async def open_gate(self, settings: GateSettings, host: Host | None) -> OpenGate:
+        """Let other programs in; see :meth:`Gate.open`."""
+        from xoscar_sc.runtime.gate import Gate
+
+        gate = Gate(self, settings, host)
+        await gate.open()
+        return gate
 
     # Processes
 

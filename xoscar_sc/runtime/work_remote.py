@@ -10,7 +10,7 @@ from xoscar_sc.protocol import Call, Cancelled, Demand, End, Failed, Failure, It
 from xoscar_sc.runtime.conversations import Serving
 from xoscar_sc.runtime.generators import Feed
 from xoscar_sc.runtime.work import QUEUED, Arguments, Work
-from xoscar_sc.serialize import dumps, loads_batch, loads_call, record
+from xoscar_sc.serialize import dumps, dumps_plain, loads_batch, loads_call, record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class RemoteWork(Work):
     """A message from another process."""
 
-    __slots__ = ("body", "channel", "id", "segments")
+    __slots__ = ("body", "channel", "id", "plain", "segments")
 
     def __init__(self, cell: Cell, message: Call | Tell, segments: Segments, channel: Channel) -> None:
         # What Work.__init__ does, which would be a call more for each message.
@@ -37,10 +37,12 @@ class RemoteWork(Work):
         self.unwanted = False
         self.waits = False
         self.conversation = None
+        self.declared = None
         self.body = message.body
         self.segments = segments
         self.channel = channel
         if type(message) is Call:
+            self.plain = message.plain
             self.chain = message.chain
             self.deadline = None if message.timeout is None else runtime.loop.now() + message.timeout
             self.id: int | None = message.id
@@ -51,6 +53,7 @@ class RemoteWork(Work):
                 self.conversation = Serving(self, caller(channel, message))
                 self.conversation.reach(channel, message)
         else:
+            self.plain = False
             self.chain = ()
             self.deadline = None
             self.id = None
@@ -60,13 +63,18 @@ class RemoteWork(Work):
         return self.id is not None
 
     def arguments(self) -> Arguments:
-        return loads_call(self.body, self.segments)
+        # Whoever keeps the message, a context say, must not keep its memory.
+        body, segments = self.body, self.segments
+        self.body, self.segments = b"", ()
+        return loads_call(body, segments)
 
     def drop_arguments(self) -> None:
         self.body, self.segments = b"", ()
 
     def batch_arguments(self) -> list[Arguments]:
-        return loads_batch(self.body, self.segments)
+        body, segments = self.body, self.segments
+        self.drop_arguments()
+        return loads_batch(body, segments)
 
     def hear(self, message: Item | Demand | End, segments: Segments) -> None:
         """Its caller says more than the call."""
@@ -78,7 +86,8 @@ class RemoteWork(Work):
     def _send_item(self, value: object) -> None:
         segments: list[memoryview] = []
         assert self.id is not None
-        self.channel.post(Item(self.id, dumps(value, segments)), segments, self._key())
+        body = dumps_plain(value) if self.plain else dumps(value, segments)
+        self.channel.post(Item(self.id, body), segments, self._key())
 
     def _key(self) -> str | None:
         """What keeps the values of a stream, and its end, in order."""
@@ -90,7 +99,7 @@ class RemoteWork(Work):
         call = self.id
         if call is not None:
             segments: list[memoryview] = []
-            body = dumps(value, segments)
+            body = dumps_plain(value) if self.plain else dumps(value, segments)
             channel = self.channel
             channel.serving.pop(call, None)
             key = self._key()
@@ -104,7 +113,7 @@ class RemoteWork(Work):
             self.cell.tell_failed(self.method, exc)
         else:
             self.channel.serving.pop(self.id, None)
-            post_failure(self.channel, self.id, exc, self.cell.where(), self._key())
+            post_failure(self.channel, self.id, exc, self.cell.where(), self._key(), plain=self.plain)
 
     def executed(self) -> None:
         if self.id is None:
@@ -124,9 +133,17 @@ def caller(channel: Channel, message: Call) -> str:
     return f"{address} {message.chain[-1][0]}" if message.chain else address
 
 
-def post_failure(channel: Channel, call: int, exc: BaseException, where: str, key: str | None = None) -> None:
+def post_failure(
+    channel: Channel,
+    call: int,
+    exc: BaseException,
+    where: str,
+    key: str | None = None,
+    *,
+    plain: bool = False,
+) -> None:
     """Answer a call with an exception, in short if it is too large to be sent."""
-    failure = record(exc, where=where)
+    failure = record(exc, where=where, plain=plain)
     try:
         channel.post(Failed(call, failure), key=key)
     except FrameTooLarge:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from xoscar_sc.errors import SerializationError
+from xoscar_sc.serialize.plain import load_arguments, load_batch
 from xoscar_sc.serialize.values import (
     OUT_OF_BAND,
     PICKLE,
@@ -22,6 +23,9 @@ from xoscar_sc.serialize.values import (
     set_apart,
 )
 
+_MAP = 0x80
+"""The first byte of a small map in msgpack, without the number of its pairs."""
+_PICKLED = bytes([PICKLE])
 _unpack_args: Callable[[Any], tuple[Any, ...]] = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
 
 
@@ -60,6 +64,9 @@ def loads_call(
     """
     try:
         if body[0] != PICKLE:
+            if body[0] & 0xF0 == _MAP:
+                named = load_arguments(body)
+                return named.args, named.kwargs
             return _unpack_args(body), {}
         args, kwargs = pickle.loads(body, buffers=segments)
         return args, kwargs
@@ -91,6 +98,11 @@ def loads_batch(
     Raises:
         SerializationError: it cannot be decoded here.
     """
+    if body[:1] != _PICKLED:
+        try:
+            return load_batch(body)
+        except ValueError as error:
+            raise SerializationError(f"cannot decode the arguments of a batch: {describe(error)}") from error
     return loads(body, segments)  # type: ignore[return-value]
 
 

@@ -8,13 +8,17 @@ itself how it is pickled is pickled that way. Groups are always taken apart; eac
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import traceback
+from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
+from xoscar_sc import errors
 from xoscar_sc.errors import RemoteError
 from xoscar_sc.protocol import MAX_FRAME, Failure
+from xoscar_sc.serialize.plain import dumps_plain
 from xoscar_sc.serialize.values import dumps, loads
 
 MAX_DEPTH: Final = 50
@@ -32,15 +36,16 @@ _REDUCERS: Final = ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewar
 _PLAIN: Final = (BaseException, Exception, object)
 
 
-def record(exc: BaseException, *, where: str) -> Failure:
+def record(exc: BaseException, *, where: str, plain: bool = False) -> Failure:
     """Make a record of ``exc``. Never fails: what cannot be encoded will arrive as :exc:`RemoteError`.
 
     Args:
         exc: is not changed.
         where: its actor, pool and process, in words; comes before its traceback.
+        plain: nothing may be pickled: only Python's own types, and this package's, will arrive as themselves.
     """
     try:
-        failure = _Recorder().record(exc)
+        failure = _Recorder(_plainly if plain else _take_apart).record(exc)
         text = "".join(traceback.format_exception(exc))
     except Exception as error:
         failure = Failure(_type_name(exc), f"<looking at it failed with {type(error).__name__}>")
@@ -66,7 +71,8 @@ def rebuild(failure: Failure) -> BaseException:
 class _Recorder:
     """What one :func:`record` has done so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, take_apart: Callable[[BaseException], bytes]) -> None:
+        self._take_apart = take_apart
         self._numbers: dict[int, int] = {}
         self._active: set[int] = set()
         self._count = 0
@@ -76,7 +82,7 @@ class _Recorder:
         self._active.add(id(exc))
         self._left -= 256
         failure = Failure(_clean(_type_name(exc), 1024), "", suppress_context=exc.__suppress_context__)
-        payload = _take_apart(exc)
+        payload = self._take_apart(exc)
         if len(payload) <= self._left:
             self._left -= len(payload)
             failure.payload = payload
@@ -150,9 +156,40 @@ def _take_apart(exc: BaseException) -> bytes:
         return b""
 
 
+def _plainly(exc: BaseException) -> bytes:
+    """As :func:`_take_apart`, without a pickle; :func:`_recipe` finds the type by its name."""
+    cls = type(exc)
+    if _well_known(_type_name(exc)) is not cls:
+        return b""
+    try:
+        args = (exc.message,) if isinstance(exc, BaseExceptionGroup) else exc.args
+        return dumps_plain((args, _fields(exc), _state(exc)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return b""
+
+
+def _well_known(name: str) -> type[BaseException] | None:
+    """The type of Python's own, or of this package's, that has this name."""
+    module, _, short = name.rpartition(".")
+    known = {"": builtins, errors.__name__: errors}.get(module)
+    found = getattr(known, short, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def _recipe(failure: Failure) -> Any:
+    """What a record says of how to rebuild it: an exception, or type, arguments, fields and state."""
+    recipe: Any = loads(failure.payload)
+    if isinstance(recipe, list):
+        args, fields, state = recipe
+        return _well_known(failure.type_name), tuple(args), fields, state
+    return recipe
+
+
 def _put_together(failure: Failure, members: list[BaseException]) -> BaseException:
     try:
-        recipe: Any = loads(failure.payload)
+        recipe = _recipe(failure)
         if isinstance(recipe, BaseException):
             return recipe
         cls, args, fields, state = recipe

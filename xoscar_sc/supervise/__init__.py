@@ -6,6 +6,7 @@ from xoscar_sc.supervise.backoff import Backoff
 from xoscar_sc.supervise.child import ChildInfo
 from xoscar_sc.supervise.children import Supervision
 from xoscar_sc.supervise.cluster import open_actor_cluster
+from xoscar_sc.supervise.connecting import Connection, connect
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.looking import ChildCounts
 from xoscar_sc.supervise.nursery import PoolNursery
@@ -19,6 +20,7 @@ __all__ = [
     "Backoff",
     "ChildCounts",
     "ChildInfo",
+    "Connection",
     "EventStream",
     "Pool",
     "PoolNursery",
@@ -26,6 +28,7 @@ __all__ = [
     "PoolTask",
     "Supervision",
     "Supervisor",
+    "connect",
     "open_actor_cluster",
     "open_pool_nursery",
     "open_supervisor",

@@ -24,6 +24,7 @@ from xoscar_sc.runtime import (
     Overflow,
     Traits,
     Wish,
+    check_snapshot,
     is_actor_class,
     traits_of,
 )
@@ -32,11 +33,9 @@ from xoscar_sc.supervise.spec import check_mailbox, check_name
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
+    from xoscar_sc.state import Snapshots
     from xoscar_sc.supervise.nursery import PoolNursery
     from xoscar_sc.supervise.seats import Seat, Seats
-
-_LATER = ("snapshot",)
-"""Keywords of create_actor that are the package's and no actor's, and have no effect yet."""
 
 CHILD = ("restart", "backoff", "significant", "on_restart", "queued", "shutdown")
 """Keywords of create_actor that a supervisor takes."""
@@ -51,6 +50,8 @@ class Wanted(NamedTuple):
     uid: str | None
     """Made up if it is None."""
     traits: Traits
+    snapshot: Snapshots | None = None
+    """Where its state outlives it."""
 
 
 class Ended(NamedTuple):
@@ -140,7 +141,7 @@ class Actors:
     async def _make(self, wanted: Wanted, uid: str, token: str, seat: Seat, again: Again | None) -> int:
         """Make it, with its name; its incarnation."""
         runtime = self._runtime
-        cls, args, kwargs, _, traits = wanted
+        cls, args, kwargs, _, traits, snapshot = wanted
         life = 1 if again is None else again.ref.__target__().life + 1
         owner = (runtime.address, self._nursery.id, token, life)
         undo = partial(self._release, uid, token)
@@ -152,7 +153,7 @@ class Actors:
                 await runtime.at_root("renew", uid, traits.child, seat.address, token, makers, again.last)
             undo = partial(self._unmake, uid, token, seat)
             incarnation: int = await runtime.ask(
-                seat.address, "create_actor", cls, args, kwargs, uid, owner, traits
+                seat.address, "create_actor", cls, args, kwargs, uid, owner, traits, snapshot
             )
             await runtime.at_root("bind", uid, token, Found(seat.address, incarnation, traits, life))
         except BaseException:
@@ -283,6 +284,7 @@ def wanted_actor(
         TypeError, ValueError: what is wrong with it.
     """
     kwargs = dict(kwargs)
+    snapshot = kwargs.pop("snapshot", None)
     while isinstance(cls, partial):
         cls, args, kwargs = cls.func, (*cls.args, *args), {**cls.keywords, **kwargs}
         if is_actor_class(cls):
@@ -291,15 +293,14 @@ def wanted_actor(
         raise TypeError(f"{cls!r} is no actor class: derive it from Actor or StatelessActor")
     if uid is not None:
         check_name(uid, "uid")
-    for name in _LATER:
-        if name in kwargs:
-            raise TypeError(f"{name}= is not supported yet")
     for name in CHILD[:-2]:  # the others were always an actor's own, where nobody supervises it
         if name in kwargs:
             raise TypeError(f"{name}= goes with a supervisor; open one with open_supervisor()")
     bound = BOUND if mailbox is None else mailbox
     check_mailbox(bound, overflow)
-    return Wanted(cls, args, kwargs, uid, traits_of(cls, bound, overflow))
+    if snapshot is not None:
+        check_snapshot(cls, uid, snapshot)
+    return Wanted(cls, args, kwargs, uid, traits_of(cls, bound, overflow), snapshot)
 
 
 def one_strategy(

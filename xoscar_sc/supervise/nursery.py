@@ -12,17 +12,19 @@ import anyio
 
 from xoscar_sc.errors import XoscarError
 from xoscar_sc.events import ActorExited, Event, PoolExited
+from xoscar_sc.ipc import Auth
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import ActorGroup, ActorRef, Overflow, Pulse, Route, Runtime, Wish
 from xoscar_sc.strategy import Strategy
 from xoscar_sc.supervise.actors import Actors, Ended, Placed, one_strategy, wanted_actor
+from xoscar_sc.supervise.door import Door
 from xoscar_sc.supervise.groups import create_group
 from xoscar_sc.supervise.listeners import EventStream
 from xoscar_sc.supervise.outcome import is_consequence
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.pools import Pools
 from xoscar_sc.supervise.seats import Seat
-from xoscar_sc.supervise.spec import PoolSpec, check_callable
+from xoscar_sc.supervise.spec import PoolSpec, check_callable, door
 from xoscar_sc.supervise.tasks import PoolTask, Task
 
 T = TypeVar("T")
@@ -63,6 +65,8 @@ class PoolNursery:
         self.closed = False
         self._pools = Pools(self, on_demand=on_demand, env=env, loglevel=loglevel)
         self._actors = Actors(self)
+        self.door = Door(self)
+        """Where programs from outside come in."""
         self._listeners: weakref.WeakSet[EventStream] = weakref.WeakSet()
 
     # What is there
@@ -76,6 +80,11 @@ class PoolNursery:
     def actors(self) -> Mapping[str, ActorRef[Any]]:
         """The actors that this nursery has created and that have not ended, by uid, oldest first."""
         return MappingProxyType(self._actors.by_uid)
+
+    @property
+    def address(self) -> str | None:
+        """Where other programs connect; None if they cannot."""
+        return self.door.address
 
     def events(self) -> EventStream:
         """What happens from now on, as an async iterator that ends with the nursery."""
@@ -92,6 +101,10 @@ class PoolNursery:
         label: str | tuple[str, ...] | None = None,
         cpus: tuple[int, ...] | None = None,
         env: Mapping[str, str] | None = None,
+        address: str | None = None,
+        auth: Auth | None = None,
+        expose: Sequence[Any] | None = None,
+        pickle: bool = True,
     ) -> Pool:
         """Start one more pool, and wait until it is ready.
 
@@ -100,14 +113,19 @@ class PoolNursery:
             label: what strategies look for.
             cpus: the CPUs that the process may run on; None for all that this one may.
             env: environment variables, on top of the nursery's.
+            address: where other programs connect to this pool itself, and from there to the whole tree; what goes with
+                it, ``auth``, ``expose`` (uids, references and functions, which run in this pool) and ``pickle``, is as
+                for :func:`open_pool_nursery`.
 
         Raises:
+            OSError: the address cannot be listened at.
             LaunchError: it could not be started, or ended before it was ready.
             RuntimeDirError: there is no place for its socket.
 
         Cancellation: nothing is left of it.
         """
-        return await self.start(PoolSpec(name, label, cpus, env))
+        gate = door(address, auth=auth, expose=expose, pickle=pickle, makes_actors=False)
+        return await self.start(PoolSpec(name, label, cpus, env, gate))
 
     @undisturbed
     async def start(self, spec: PoolSpec) -> Pool:
@@ -124,7 +142,7 @@ class PoolNursery:
         if self.closed:
             raise XoscarError(f"the nursery {self.name!r} has been left")
 
-    async def _sit(self, pool: Pool | str | None, strategy: Strategy | None = None) -> Seat:
+    async def sit(self, pool: Pool | str | None = None, strategy: Strategy | None = None) -> Seat:
         """A seat in the pool that is to be used; see :meth:`Pools.sit`."""
         self.check_open()
         return await self._pools.sit(pool, strategy)
@@ -161,6 +179,8 @@ class PoolNursery:
             overflow: what becomes of one more: its sender waits, ``"raise"`` gives the sender :exc:`MailboxFull`,
                 ``"drop_oldest"`` and ``"drop_newest"`` drop a message (:class:`MessageDropped`). Under all but
                 ``"wait"`` a call that finds the mailbox full gets :exc:`MailboxFull` as well.
+            kwargs: ``snapshot=``, a :class:`Snapshots`, says where the actor's state outlives its process; it goes with
+                ``uid=``. All others are for ``__init__``.
 
         Raises:
             what ``__init__`` or ``__post_create__`` raised; no actor exists then.
@@ -168,12 +188,13 @@ class PoolNursery:
             PoolNotExist, NoIdleSlot: there is no such pool.
             LaunchError: a pool could not be started for it.
             SerializationError: the class or an argument cannot be sent.
+            StateError: its state cannot be read, or somebody else has it.
 
         Cancellation: no actor is left.
         """
         wanted = wanted_actor(cls, args, kwargs, uid, mailbox, overflow)
         strategy = one_strategy(pool, strategy, allocate_strategy, address)
-        return await self._actors.create(wanted, await self._sit(pool, strategy))
+        return await self._actors.create(wanted, await self.sit(pool, strategy))
 
     @undisturbed
     async def create_group(
@@ -221,7 +242,7 @@ class PoolNursery:
         Cancellation: the function is cancelled at its next checkpoint, and waited for, as a method is.
         """
         check_callable(fn)
-        seat = await self._sit(pool)
+        seat = await self.sit(pool)
         try:
             return await self.runtime.ask(seat.address, "run", fn, args, {})
         finally:

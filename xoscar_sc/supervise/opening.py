@@ -8,13 +8,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
+from xoscar_sc.ipc import Auth
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.runtime import leave_scope
+from xoscar_sc.runtime import GateSettings, leave_scope
 from xoscar_sc.supervise.children import AutoShutdown, OnHeartbeatLost, Supervision
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.outcome import combine
 from xoscar_sc.supervise.root import acquire, release
-from xoscar_sc.supervise.spec import PoolSpec, check_env, check_name, check_seconds, pool_specs
+from xoscar_sc.supervise.spec import PoolSpec, check_env, check_name, check_seconds, door, pool_specs
 from xoscar_sc.supervise.strategy import RestartStrategy
 from xoscar_sc.supervise.supervisor import Supervisor
 from xoscar_sc.timeouts import Timeouts
@@ -63,6 +64,11 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
     pools: int | Sequence[PoolSpec] | None = None,
     *,
     name: str | None = None,
+    address: str | None = None,
+    advertise: str | None = None,
+    auth: Auth | None = None,
+    expose: Sequence[Any] | None = None,
+    pickle: bool = True,
     labels: Sequence[str] | None = None,
     env: Mapping[str, str] | None = None,
     supervise: Supervision | None = None,
@@ -81,6 +87,13 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
         pools: how many pools to open with, or a specification of each; with None they start when they are needed, up to
             one for each usable CPU, and with 0 actors live in this process.
         name: for people.
+        address: where other programs may connect, ``"tcp://host:port"`` or ``"host:port"``; see :func:`connect`. At
+            port 0 the kernel chooses one, which the nursery's ``address`` has.
+        advertise: the address that others reach it by, if that is another: behind a router, or for ``0.0.0.0``.
+        auth: who may: a :class:`Secret` or a :class:`TLS`. None on loopback, where programs of the same user may.
+        expose: what they may use: uids, references, actor classes, functions. What is not listed looks to them as if it
+            did not exist. With None they may call all actors whose uid they know, and no more.
+        pickle: what they say may be pickled; without it only msgspec's types cross.
         labels: one for each pool, for strategies to look for.
         env: environment variables for the pools, on top of this process's.
         supervise: makes it a :class:`Supervisor`; the same as :func:`open_supervisor`.
@@ -91,6 +104,8 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
 
     Raises:
         TypeError, ValueError: an argument is wrong; at once, nothing has been started.
+        AuthenticationError: others than this host could connect, and nothing says who may.
+        OSError: the address cannot be listened at, when the block is entered.
         LaunchError, RuntimeDirError: a pool could not be started, when the block is entered; nothing is left.
         the exceptions of the block and of what it owns; a single one as itself, several as a group.
 
@@ -107,6 +122,7 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
         raise TypeError(f"timeouts= is {timeouts!r}; it is a Timeouts")
     if supervise is not None and not isinstance(supervise, Supervision):
         raise TypeError(f"supervise= is {supervise!r}; it is a Supervision")
+    gate = door(address, advertise=advertise, auth=auth, expose=expose, pickle=pickle)
     settings: dict[str, Any] = {
         "name": name or "nursery",
         "on_demand": specs is None,
@@ -116,13 +132,20 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
     }
     if supervise is not None:
         settings["supervision"] = supervise
-    return _Block(settings, specs or [], timeouts or Timeouts())
+    return _Block(settings, specs or [], timeouts or Timeouts(), gate)
 
 
 class _Block(AbstractAsyncContextManager[PoolNursery]):
     """What ``async with`` drives."""
 
-    def __init__(self, settings: dict[str, Any], specs: list[PoolSpec], timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        specs: list[PoolSpec],
+        timeouts: Timeouts,
+        gate: GateSettings | None,
+    ) -> None:
+        self._gate = gate
         self._settings = settings
         self._specs = specs
         self._timeouts = timeouts
@@ -136,6 +159,8 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         runtime.nurseries[nursery.id] = nursery
         nursery.cancel_scope.__enter__()
         try:
+            if self._gate is not None:
+                await nursery.door.open(self._gate)
             await nursery.start_all(self._specs)
         except BaseException as exc:
             final = await self._leave(exc)
@@ -161,6 +186,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
         nursery = self._nursery
         runtime = nursery.runtime
         loop = runtime.loop
+        nursery.door.shut()
         if exc is None:
             try:
                 await nursery.finish()
@@ -168,6 +194,7 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
                 exc = failure
         exc = leave_scope(nursery.cancel_scope, exc)
         nursery.closed = True
+        nursery.door.close()
         try:
             if exc is not None or nursery.cancel_scope.cancel_called:
                 await loop.run_shielded(nursery.cancel)

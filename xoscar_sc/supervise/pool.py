@@ -33,6 +33,7 @@ class Pool:
         labels: what strategies look for.
         cpus: the CPUs it may run on; None for all that its parent may.
         gpus: the cards it is bound to.
+        door: where other programs connect to it; None if they cannot.
         load: actors, those that are being made included, and functions that are running.
     """
 
@@ -47,6 +48,7 @@ class Pool:
         self.labels = place.labels
         self.cpus = None if spec.cpus is None else tuple(spec.cpus)
         self.gpus: tuple[str, ...] = ()
+        self.door: str | None = None
         self.seats = Seats(place.name, place.address)
         """Who is in it, or is about to be."""
         self.asked = False

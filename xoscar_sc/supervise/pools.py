@@ -14,11 +14,12 @@ import anyio
 from xoscar_sc.errors import PoolNotExist
 from xoscar_sc.events import PoolStarted
 from xoscar_sc.loop import undisturbed
+from xoscar_sc.runtime import GateSettings
 from xoscar_sc.strategy import LeastLoaded, PoolView, Request, Strategy
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.seats import Seat, Seats
 from xoscar_sc.supervise.spec import PoolSpec
-from xoscar_sc.supervise.start import start_pool
+from xoscar_sc.supervise.start import Started, start_pool
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -83,12 +84,12 @@ class Pools:
                 loglevel=self._loglevel,
                 heartbeat=self._nursery.heartbeat,
             )
+            public = "" if spec.door is None else await self._open_door(started, spec.door)
             if self._nursery.closed:  # a task beside the block has asked for it, and it came too late
-                started.channel.close()
-                started.process.kill()
-                await self._runtime.loop.run_shielded(started.process.wait)
+                await self._undo(started)
                 self._nursery.check_open()
             pool = self.by_name[name] = Pool(self._nursery, started, spec)
+            pool.door = public or None
             self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
             self._runtime.loop.spawn(pool.watch)
             if started.pulse is not None:
@@ -99,6 +100,21 @@ class Pools:
             for slot in waiting:
                 slot.set(None)
         return pool
+
+    async def _undo(self, started: Started) -> None:
+        """Leave nothing of a pool that has just started."""
+        started.channel.close()
+        started.process.kill()
+        await self._runtime.loop.run_shielded(started.process.wait)
+
+    async def _open_door(self, started: Started, settings: GateSettings) -> str:
+        """Let other programs in to a pool; where."""
+        try:
+            address: str = await self._runtime.ask(started.place.address, "open_gate", settings)
+        except BaseException:
+            await self._undo(started)
+            raise
+        return address
 
     async def start_all(self, specs: Sequence[PoolSpec]) -> None:
         """Start several at the same time. Their names and their order are those of ``specs``, whichever is ready first.

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from xoscar_sc.runtime import Overflow
+from xoscar_sc.ipc import Auth
+from xoscar_sc.runtime import GateSettings, Overflow, check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class PoolSpec:
     """The CPUs that the process may run on; None for all that this one may."""
     env: Mapping[str, str] | None = None
     """Environment variables, on top of this process's."""
+    door: GateSettings | None = None
+    """Where other programs come in, to this pool itself; see :meth:`PoolNursery.start_pool`."""
 
     def __post_init__(self) -> None:
         if self.name is not None:
@@ -45,6 +48,36 @@ class PoolSpec:
         if self.label is None:
             return ()
         return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+
+def door(
+    address: str | None,
+    *,
+    advertise: str | None = None,
+    auth: Auth | None = None,
+    expose: Sequence[Any] | None = None,
+    pickle: bool = True,
+    makes_actors: bool = True,
+) -> GateSettings | None:
+    """What a door for other programs is opened with; None if there is to be none.
+
+    Raises:
+        TypeError, ValueError: what is wrong with it.
+        AuthenticationError: others than this host could come, and nothing says who may.
+    """
+    if address is None:
+        if advertise is not None or auth is not None or expose is not None or not pickle:
+            raise ValueError(
+                "advertise=, auth=, expose= and pickle= say how others come in at address=, which is missing"
+            )
+        return None
+    if isinstance(expose, str):
+        raise TypeError(f"expose= is {expose!r}; it is a list: [{expose!r}]")
+    settings = GateSettings(address, advertise, auth, None if expose is None else tuple(expose), pickle)
+    exposed = check_settings(settings)
+    if exposed.classes and not makes_actors:
+        raise ValueError("expose= has actor classes: actors are made at the door of a nursery, not of a pool")
+    return settings
 
 
 def check_name(name: object, what: str) -> None:

@@ -66,7 +66,7 @@ class Supervisor(Looking):
     def __keeper__(self) -> Keeper:
         return self._keeper
 
-    async def sit(self, pool: Pool | str | None, strategy: Strategy | None) -> Seat:
+    async def sit(self, pool: Pool | str | None = None, strategy: Strategy | None = None) -> Seat:
         """A seat in the pool that is to be used; while that is being restarted, it is waited for."""
         keeper = self._keeper
         if isinstance(pool, Pool) and pool.nursery is not self:
@@ -83,9 +83,6 @@ class Supervisor(Looking):
             elif any(each.usable for each in self._pools) or not self._awaits_pools():
                 return await self._pools.sit(None, strategy)
             await keeper.wait_changed()
-
-    async def _sit(self, pool: Pool | str | None, strategy: Strategy | None = None) -> Seat:
-        return await self.sit(pool, strategy)
 
     def _awaits_pools(self) -> bool:
         children = self._keeper.children.values()

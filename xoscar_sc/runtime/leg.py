@@ -1,0 +1,163 @@
+"""The way of one client's messages from its door to one pool of the tree, and back.
+
+A leg is a connection of its own. So nothing of a client's has to be told from others' on the way: numbers, credits and
+order are the client's, the pool sees a peer that comes and goes like any other, and when the client has gone its calls
+are cancelled because their connection has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xoscar_sc.errors import AuthenticationError, ConnectionLost, MailboxFull
+from xoscar_sc.ipc import Channel, RelayChannel, Segments, connect, dialogue_key
+from xoscar_sc.protocol import (
+    AnyMessage,
+    Call,
+    Cancel,
+    Cancelled,
+    Credit,
+    Failed,
+    Reply,
+    Tell,
+    UnixAddress,
+    parse_address,
+)
+
+if TYPE_CHECKING:
+    from xoscar_sc.runtime.guest import Guest
+
+MOST = 256 << 20
+"""Bytes that may wait for a pool that does not read, or for a client."""
+
+
+class Leg:
+    """See the top of this file."""
+
+    def __init__(self, guest: Guest, address: str) -> None:
+        self._guest = guest
+        self._runtime = guest.runtime
+        self.address = address
+        self._channel: RelayChannel | None = None
+        self._waiting: list[tuple[AnyMessage, Segments, str]] = []
+        """What has come before the connection was there."""
+        self._calls: dict[int, str] = {}
+        """The client's open calls over there, and the uids of their actors."""
+        self._owed: dict[str, int] = {}
+        """Tells to each actor for which the pool has not given the credit back."""
+        self._ended = False
+        self._runtime.loop.spawn(self._open)
+
+    async def _open(self) -> None:
+        runtime = self._runtime
+        parsed = parse_address(self.address)
+        assert isinstance(parsed, UnixAddress)
+        try:
+            sock = await connect(parsed.path)
+        except (OSError, AuthenticationError) as exc:
+            await self._bury(f"{self.address} cannot be reached: {exc}", maybe_executed=False)
+            return
+        if self._ended:
+            sock.close()
+            return
+        hello = self._guest.hello()
+        channel = RelayChannel(
+            runtime.loop, sock, hello, runtime.receive, self._lost, runtime.timeouts.cancel
+        )
+        channel.passed = self._passed
+        self._channel = channel
+        waiting, self._waiting = self._waiting, []
+        for message, segments, key in waiting:
+            self._write(message, segments, key)
+
+    # There
+
+    def call(self, message: Call | Tell, segments: Segments) -> None:
+        """Pass on what begins something.
+
+        Raises:
+            MailboxFull: the pool has not read for long.
+        """
+        if self._channel is not None and self._channel.waiting > MOST:
+            raise MailboxFull(
+                f"the pool at {self.address} does not read; {MOST} bytes are on their way to it"
+            )
+        if isinstance(message, Call):
+            self._calls[message.id] = message.uid
+        else:
+            self._owed[message.uid] = self._owed.get(message.uid, 0) + 1
+        self.post(message, segments, message.uid)
+
+    def cancel(self, message: Cancel) -> None:
+        """Cancel a call: behind it, where it is large and still on its way."""
+        uid = self._calls.get(message.id)
+        if uid is not None:
+            self.post(message, (), uid)
+
+    def goes_on(self, message: AnyMessage, segments: Segments, call: int) -> None:
+        """Pass on what belongs to an open call."""
+        self.post(message, segments, dialogue_key(call))
+
+    def post(self, message: AnyMessage, segments: Segments, key: str) -> None:
+        """Pass on a message; those of one key stay in their order."""
+        if self._ended:
+            return
+        if self._channel is None:
+            self._waiting.append((message, segments, key))
+        else:
+            self._write(message, segments, key)
+
+    def _write(self, message: AnyMessage, segments: Segments, key: str) -> None:
+        assert self._channel is not None
+        self._channel.post(message, own(segments), key)
+
+    # Back
+
+    def _passed(self, message: AnyMessage, segments: Segments) -> None:
+        if isinstance(message, (Reply, Failed, Cancelled)):
+            if self._calls.pop(message.id, None) is None:
+                return
+            self._guest.answered(message.id)
+        elif isinstance(message, Credit):
+            self._owed[message.uid] = self._owed.get(message.uid, 0) - message.count
+            if self._owed[message.uid] <= 0:
+                del self._owed[message.uid]
+        self._guest.post(message, own(segments))
+
+    # The end
+
+    def _lost(self, channel: Channel, error: Exception | None) -> None:
+        if not self._ended:
+            why = f"the connection to {self.address} was lost" + (f": {error}" if error else "")
+            self._runtime.loop.spawn(self._bury, why)
+
+    async def _bury(self, why: str, *, maybe_executed: bool = True) -> None:
+        reason, _ = await self._runtime.peers.obituary(self.address, why, maybe_executed=maybe_executed)
+        self._fail(reason)
+
+    def _fail(self, reason: Callable[[], Exception]) -> None:
+        """The pool has gone: its calls end, and the credit for its tells comes back."""
+        if self._ended:
+            return
+        self._ended = True
+        self._guest.leg_ended(self)
+        calls, self._calls = self._calls, {}
+        for call in calls:
+            self._guest.answered(call)
+            self._guest.fail(call, reason())
+        owed, self._owed = self._owed, {}
+        for uid, count in owed.items():
+            self._guest.post(Credit(uid, count), ())
+
+    def close(self) -> None:
+        """The client has gone: what it had open over there is cancelled."""
+        self._ended = True
+        self._waiting.clear()
+        if self._channel is not None:
+            self._channel.fail(lambda: ConnectionLost("the client has gone"))
+
+
+def own(segments: Segments) -> list[memoryview]:
+    """Segments that have been received, to be sent on: nobody else has them, so they need not be copied."""
+    return [memoryview(each).toreadonly() for each in segments]
