@@ -69,6 +69,9 @@ class Again(NamedTuple):
     ref: ActorRef[Any]
     last: Ending
     """How it has ended."""
+    life: int
+    """Which time this will be. No two attempts have the same, whatever becomes of them: who has seen one waits for a
+    later one."""
 
 
 class Placed(NamedTuple):
@@ -129,7 +132,7 @@ class Actors:
         else:
             ref = again.ref
             target = ref.__target__()
-            target.rebind(Found(seat.address, incarnation, wanted.traits, target.life + 1))
+            target.rebind(Found(seat.address, incarnation, wanted.traits, again.life))
         self._nursery.happened(ActorCreated(uid, seat.seats.pool))
         if not seat.seats.closed:  # else its pool has ended meanwhile, and the actor with it
             self._placed[token] = Placed(ref, seat, told)
@@ -142,7 +145,7 @@ class Actors:
         """Make it, with its name; its incarnation."""
         runtime = self._runtime
         cls, args, kwargs, _, traits, snapshot = wanted
-        life = 1 if again is None else again.ref.__target__().life + 1
+        life = 1 if again is None else again.life
         owner = (runtime.address, self._nursery.id, token, life)
         undo = partial(self._release, uid, token)
         try:

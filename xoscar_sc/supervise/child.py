@@ -129,9 +129,12 @@ class ActorChild(Child):
         self._strategy = strategy
         self._seat: Seat
         self._dropped = False
+        self._lives = 0
+        """How often it has been tried to start it."""
 
     async def create(self, again: Again | None) -> None:
         """Start it for the first time; ``again``: a supervisor before this one had it."""
+        self._lives = 1 if again is None else again.life
         self._seat = await self.sup.sit(self._pool, self._strategy)
         self.ref = await self.sup.__actors__.create(self._wanted, self._seat, self._told, again)
         self._check_pool()
@@ -142,6 +145,7 @@ class ActorChild(Child):
             await self._disown()
         self._seat = seat
         again = self.again()
+        self._lives += 1
         self._dropped = False
         ref = await self.sup.__actors__.create(self._wanted, seat, self._told, again)
         if again is None:
@@ -155,7 +159,7 @@ class ActorChild(Child):
         """What a supervisor after this one has to know to go on with it; None if nobody restarts it."""
         if not self._wanted.traits.child:
             return None
-        return Again(self.ref, _ending(self._last_exit(), self.name))
+        return Again(self.ref, _ending(self._last_exit(), self.name), self._lives + 1)
 
     def _last_exit(self) -> Exit:
         """How it has ended; of one that still runs, that it is cancelled with its supervisor."""

@@ -13,7 +13,7 @@ from xoscar_sc.events import Event, Exit
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import FIRST_CHILD, ActorRef, Overflow, Pulse, Runtime
 from xoscar_sc.strategy import Strategy
-from xoscar_sc.supervise.actors import Actors, one_strategy, wanted_actor
+from xoscar_sc.supervise.actors import Actors, Again, one_strategy, wanted_actor
 from xoscar_sc.supervise.backoff import Backoff
 from xoscar_sc.supervise.child import ActorChild, Child, PoolChild
 from xoscar_sc.supervise.child_code import ChildTask, FunctionChild, Memory, SupervisorChild
@@ -139,7 +139,7 @@ class Supervisor(Looking):
         strategy = one_strategy(pool, strategy, allocate_strategy, address)
         self._check_free(uid)
         uid = uid or f"{wanted.cls.__name__}-{self.runtime.place.pool_id}-{self.runtime.serial()}"
-        again = None if self.memory is None else self.memory.get((*self.path, uid))
+        again = self._remembered(uid)
         number = 0
         if restart != "temporary":
             number = FIRST_CHILD + secrets.randbits(52)
@@ -152,6 +152,16 @@ class Supervisor(Looking):
         if self.memory is not None and (known := child.again()) is not None:
             self.memory[*self.path, uid] = known
         return child.ref
+
+    def _remembered(self, uid: str) -> Again | None:
+        """What a supervisor before this one has left of an actor."""
+        if self.memory is None:
+            return None
+        key = *self.path, uid
+        again = self.memory.get(key)
+        if again is not None:
+            self.memory[key] = again._replace(life=again.life + 1)
+        return again
 
     async def start_pool(
         self,
