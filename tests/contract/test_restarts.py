@@ -203,6 +203,17 @@ async def test_a_pool_is_a_child_in_the_order_if_it_is_given_restart(tmp_path: P
 
 
 @both_drivers
+async def test_an_actor_that_was_put_into_a_pool_comes_back_in_a_pool_of_that_name() -> None:
+    async with xsc.open_supervisor() as sup:
+        await sup.create_actor(Child, uid="a")
+        child = await sup.create_actor(Child, uid="b", pool="pool-1")
+        pid = await child.pid()
+        await child.is_killed.tell()
+        assert await until_answers(child) == sup.pools["pool-1"].pid != pid
+        await until(lambda: restarts(sup) == {"a": 1, "b": 1})
+
+
+@both_drivers
 async def test_a_temporary_sibling_that_is_stopped_with_another_does_not_come_back() -> None:
     async with xsc.open_supervisor(strategy="one_for_all") as sup:
         await sup.create_actor(Child, uid="once", restart="temporary")

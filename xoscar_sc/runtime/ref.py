@@ -50,7 +50,7 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "life", "traits", "uid")
+    __slots__ = ("_lasts", "_runtime", "address", "cls", "copy", "incarnation", "life", "traits", "uid")
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Target:
         """Of the actor's mailbox."""
         self.life = life
         """How often the actor has been started, as far as is known here."""
+        self._lasts = traits.child > 0
         self._runtime: Runtime | None = None
 
     def rebind(self, found: Found) -> None:
@@ -93,8 +94,10 @@ class Target:
 
     def outgoing(self) -> Outgoing | Lasting:
         """The way that messages take to the actor."""
-        runtime = self.runtime()
-        return runtime.lasting if self.traits.child else runtime.outgoing
+        runtime = self._runtime
+        if runtime is None or runtime.closed or runtime.thread != get_ident():
+            runtime = self.runtime()
+        return runtime.lasting if self._lasts else runtime.outgoing
 
     def __repr__(self) -> str:
         kind = "" if self.cls is None else f"[{self.cls.__name__}]"

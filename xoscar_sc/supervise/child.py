@@ -136,6 +136,8 @@ class ActorChild(Child):
         """Start it for the first time; ``again``: a supervisor before this one had it."""
         self._lives = 1 if again is None else again.life
         self._seat = await self.sup.sit(self._pool, self._strategy)
+        if self._pool is not None:
+            self.sup.keep(self._pool)
         self.ref = await self.sup.__actors__.create(self._wanted, self._seat, self._told, again)
         self._check_pool()
 

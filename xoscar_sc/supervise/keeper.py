@@ -405,6 +405,8 @@ class Keeper:
             busy.scope.cancel()
         while self._busy:
             await self.wait_changed()
+        for child in list(self._asked):
+            self._answer(child, XoscarError(f"supervisor {self._sup.name!r} is ending"))
         for child in self.listed():
             if not child.up:
                 await self._sup.let_go(child)

@@ -203,6 +203,12 @@ class Supervisor(Looking):
         self._house(pool)
         return pool
 
+    def keep(self, name: str) -> None:
+        """A pool that was started on demand comes back from now on: an actor wants to live there and nowhere else."""
+        pool = self._pools.by_name.get(name)
+        if pool is not None and f"pool {name}" not in self._keeper.children and name not in self.functions:
+            self._house(pool)
+
     async def start_all(self, specs: Sequence[PoolSpec]) -> None:
         """Start the pools that the supervisor opens with."""
         await super().start_all(specs)
@@ -350,6 +356,11 @@ class Supervisor(Looking):
     def watch_pulse(self, pool: Pool, pulse: Pulse) -> None:
         """Look for signs of life of a pool that gives them."""
         self.runtime.loop.spawn(watch, self, pool, pulse)
+
+    def fail(self, exc: BaseException) -> None:
+        """A child has failed that is not restarted, or something here has: everything ends."""
+        self._keeper.closing = True
+        super().fail(exc)
 
     def happened(self, event: Event) -> None:
         """See :class:`Listening`; the supervisors above hear of it too."""
