@@ -41,10 +41,6 @@ class TlsSocket:
             return self._sock.recv_into(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
-        except ssl.SSLEOFError:
-            raise ConnectionResetError("the peer went away without a farewell") from None
-        except ssl.SSLZeroReturnError:
-            return 0
 
     def recv(self, size: int) -> bytes:
         data = bytearray(size)
