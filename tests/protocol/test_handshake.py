@@ -92,9 +92,9 @@ def both(client_key: bytes | None = KEY, server_key: bytes | None = KEY) -> Any:
 # What is written
 
 GOLDEN = [
-    "4400" "96" "a9" + b"xsc-knock".hex() + "01" "c420" + OURS.hex()
+    "440096a9" + b"xsc-knock".hex() + "01c420" + OURS.hex()
     + "a6" + b"client".hex() + "a6" + b"tree/1".hex() + "a7" + b"session".hex(),
-    "4500" "96" "ad" + b"xsc-challenge".hex() + "01" "c420" + THEIRS.hex()
+    "450096ad" + b"xsc-challenge".hex() + "01c420" + THEIRS.hex()
     + "a6" + b"secret".hex() + "a4" + b"root".hex() + "a6" + b"tree/0".hex(),
 ]  # fmt: skip
 

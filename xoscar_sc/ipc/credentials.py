@@ -164,6 +164,15 @@ class TLS:
     def __named__(self, host: str) -> str:
         return self._server_name or host
 
+    def _values(self) -> tuple[str | None, ...]:
+        return self._certificate, self._key, self._ca, self._server_name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TLS) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
     def __repr__(self) -> str:
         return f"TLS({self._certificate!r})"
 
