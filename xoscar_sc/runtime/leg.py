@@ -28,8 +28,8 @@ from xoscar_sc.protocol import (
 if TYPE_CHECKING:
     from xoscar_sc.runtime.guest import Guest
 
-MOST = 256 << 20
-"""Bytes that may wait for a pool that does not read, or for a client."""
+MOST = 1 << 32
+"""Bytes that may wait for a pool that does not read."""
 
 
 class Leg:
