@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -94,6 +95,9 @@ class Desk(xsc.Actor):
     async def wait(self) -> None:
         await anyio.sleep_forever()
 
+    async def hold(self) -> None:
+        await anyio.sleep_forever()
+
     def big(self, size: int) -> bytes:
         return bytes(size)
 
@@ -174,6 +178,9 @@ def server(
     """The program of :func:`serve`, and its address."""
     with program(tmp_path, SERVER, kind, str(pools), **options) as running:
         yield running, running.line()
+        running.signal(signal.SIGINT)
+        running.rest()
+        assert running.wait() == 0, running.stderr
 
 
 class Stranger:

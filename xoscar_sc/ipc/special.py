@@ -126,9 +126,9 @@ class PlainChannel(Channel):
             if isinstance(message, Notice) or len(segments) > (not message.body):
                 raise ProtocolError(f"{type(message).__name__} came where only plain messages are admitted")
             types = message.types if isinstance(message, Started) else b""
-            if types or (len(body) > 1 and body[0] == _PICKLE):
+            if types or _is_pickle(body):
                 raise ProtocolError(f"a pickle came in a {type(message).__name__}, and none is admitted here")
-        elif isinstance(message, Failed) and _has_payload(message.failure):
+        elif isinstance(message, Failed) and _has_pickle(message.failure):
             raise ProtocolError("a pickle came with an exception, and none is admitted here")
         super()._dispatch(message, segments)
 
@@ -137,12 +137,16 @@ class PlainGuestChannel(GuestChannel, PlainChannel):
     """Both."""
 
 
-def _has_payload(failure: Failure) -> bool:
+def _is_pickle(data: Any) -> bool:
+    return len(data) > 1 and data[0] == _PICKLE
+
+
+def _has_pickle(failure: Failure) -> bool:
     found: list[Failure | None] = [failure]
     while found:  # it may be as deep as the peer likes
         each = found.pop()
         if each is not None:
-            if each.payload:
+            if _is_pickle(each.payload):
                 return True
             found += (each.cause, each.context, *each.members)
     return False

@@ -145,7 +145,10 @@ class Gate:
                     failure = exc
             if scope.cancelled_caught:
                 sock.close()
-                failure = ProtocolError("it has not said in time who it is")
+                late = self._listener is not None
+                failure = ProtocolError(
+                    "it has not said in time who it is" if late else "the door was closed meanwhile"
+                )
             if failure is not None:
                 self.refused(f"{who}: {failure}")
         finally:
