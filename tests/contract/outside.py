@@ -87,6 +87,10 @@ class Desk(xsc.Actor):
         for number in range(count):
             yield number
 
+    async def blobs(self) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(20_000)
+
     async def odds(self) -> AsyncIterator[Any]:
         yield 1
         yield Odd()

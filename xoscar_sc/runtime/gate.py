@@ -144,12 +144,12 @@ class Gate:
                 except (XoscarError, OSError) as exc:
                     failure = exc
             if scope.cancelled_caught:
-                sock.close()
                 late = self._listener is not None
                 failure = ProtocolError(
                     "it has not said in time who it is" if late else "the door was closed meanwhile"
                 )
             if failure is not None:
+                sock.close()
                 self.refused(f"{who}: {failure}")
         finally:
             self._strangers.pop(sock, None)

@@ -58,14 +58,14 @@ class Leg:
         except (OSError, AuthenticationError) as exc:
             await self._bury(f"{self.address} cannot be reached: {exc}", maybe_executed=False)
             return
-        if self._ended:
-            sock.close()
-            return
         hello = self._guest.hello()
         channel = RelayChannel(
             runtime.loop, sock, hello, runtime.receive, self._lost, runtime.timeouts.cancel
         )
         channel.passed = self._passed
+        if self._ended:  # it has said who it is: a pool wonders at those who have not
+            channel.close()
+            return
         self._channel = channel
         waiting, self._waiting = self._waiting, []
         for message, segments, key in waiting:
