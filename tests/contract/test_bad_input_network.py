@@ -516,7 +516,8 @@ async def test_who_does_not_read_its_answers_is_cut_off(pools: int, monkeypatch:
                     break
                 await anyio.lowlevel.checkpoint()
             reason = await h.refused()
-            assert "are not read" in reason
+            # What is quicker: sending, or answering.
+            assert "are not read" in reason or "more than are admitted" in reason
             await h.serves()
 
 
@@ -674,12 +675,13 @@ async def test_whatever_is_said_others_are_served(pools: int, plain: bool, tmp_p
         chance = random.Random(seed)
         async with home(pools, pickle=not plain) as h:
             for _ in range(count("XSC_FUZZ", 100)):
-                told = len([each for each in h.events._events if isinstance(each, Refused)])
+                h.events._events.clear()
                 await speak(h, chance)
                 await h.serves()
                 await until(lambda: len(gate_of(h)._guests) == 1 and not gate_of(h)._strangers)
                 events = [each for each in h.events._events if isinstance(each, Refused)]
-                assert len(events) - told <= 1
+                # What only the actor's pool can judge, the pool tells.
+                assert len(events) == len({each.address for each in events})
                 assert all(each.reason for each in events)
             await until(lambda: len(gate_of(h)._sessions) == 1)
             h.events._events.clear()
