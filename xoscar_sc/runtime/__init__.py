@@ -55,10 +55,7 @@ __all__ = [
     "Context",
     "CurrentPool",
     "Delayed",
-<<<<<<< HEAD
     "Delivery",
-=======
->>>>>>> data
     "FileObjectRef",
     "GateSettings",
     "GroupMethod",
