@@ -33,6 +33,11 @@ class Echo(xsc.Actor):
     async def look(self, value: memoryview) -> int:
         return sum(value[::PAGE])
 
+    def target(self, size: int) -> xsc.BufferRef:
+        """A buffer to be copied into, instead of the one before."""
+        self.view = memoryview(bytearray(size))
+        return xsc.buffer_ref(self.address, self.view)
+
     async def add(self, number: int) -> int:
         return number + 1
 

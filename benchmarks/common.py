@@ -22,6 +22,13 @@ WARM = 0.15
 """Share of the time of a measurement that goes before it."""
 ARRAYS = {"1": 1 << 20, "64": 64 << 20}
 """Bytes of large values, by what they are called."""
+SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "1 MiB": 1 << 20, "16 MiB": 16 << 20}
+LARGE = {"64 MiB": 64 << 20, "512 MiB": 512 << 20}
+"""Bytes of the arrays that are compared with a socket, with memory and with a copy; the large ones in few rounds."""
+WHOLE = 256 << 20
+"""Bytes of a bulk copy."""
+COPIES = 10
+"""So many times an array has to fit into the memory that is free, or it is left out."""
 PAGE = 4096
 """A large value is read once in so many bytes: in each of its pages."""
 TELLS = 5000
@@ -118,6 +125,34 @@ def time_calls(name: str, call: Callable[[], Any], seconds: float) -> Values:
             samples.append(after - before)
             before = after
     return latency(name, samples)
+
+
+def fit(sizes: dict[str, int]) -> dict[str, int]:
+    """Those of some sizes for which there is memory."""
+    with open("/proc/meminfo") as file:
+        free = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
+    return {name: size for name, size in sizes.items() if size * COPIES < free}
+
+
+def enough(seconds: float) -> Iterator[bool]:
+    """Calls to make: some that do not count, and then as many as there is time for, one at least."""
+    for _ in range(3):
+        yield False
+    until = perf_counter() + seconds
+    yield True
+    while perf_counter() < until:
+        yield True
+
+
+def time_few(name: str, call: Callable[[], Any], seconds: float) -> Values:
+    """The median of a blocking call that may take long."""
+    samples: list[float] = []
+    for counts in enough(seconds):
+        before = perf_counter()
+        call()
+        if counts:
+            samples.append(perf_counter() - before)
+    return {name: sorted(samples)[len(samples) // 2]}
 
 
 def uss(pid: int) -> float:

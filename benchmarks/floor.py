@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import signal
@@ -17,16 +18,22 @@ from benchmarks.common import (
     ARRAYS,
     BATCH,
     CHUNK,
+    LARGE,
     PAGE,
     SIZE,
+    SIZES,
     TELLS,
+    WHOLE,
     Control,
     Values,
+    fit,
     forked,
     serve,
     time_calls,
+    time_few,
     uss,
 )
+from benchmarks.inserts import insert
 
 MESSAGE = b"c" * SIZE
 TELL = b"t" * SIZE
@@ -66,6 +73,14 @@ def arrays(sock: socket.socket) -> None:
         sock.sendall(value if back else b".")
 
 
+def looks(sock: socket.socket, memory: mmap.mmap) -> None:
+    """Look at what lies in memory of both processes, and answer with a byte."""
+    while head := sock.recv(HEAD.size, socket.MSG_WAITALL):
+        size, _ = HEAD.unpack(head)
+        sum(memoryview(memory)[:size:PAGE])
+        sock.send(b".")
+
+
 def take(sock: socket.socket, value: bytearray) -> None:
     view = memoryview(value)
     while view:
@@ -98,10 +113,18 @@ class Floor:
     """Measurements, by name."""
 
     def __init__(
-        self, echoing: socket.socket, batching: socket.socket, forking: socket.socket, taking: socket.socket
+        self,
+        echoing: socket.socket,
+        batching: socket.socket,
+        forking: socket.socket,
+        taking: socket.socket,
+        looking: socket.socket,
+        memory: mmap.mmap,
     ) -> None:
         self.echoing = echoing
         self.taking = taking
+        self.looking = looking
+        self.memory = memory
         self.batching = batching.makefile("rwb")
         self.forking = forking
 
@@ -153,10 +176,31 @@ class Floor:
                 values |= time_calls(f"array.{way}.{name}", partial(self.send, bytes(size), back), seconds)
         return values
 
-    def send(self, value: bytes, back: bool) -> None:
+    def send(self, value: bytes | bytearray, back: bool) -> None:
         self.taking.sendall(HEAD.pack(len(value), back))
         self.taking.sendall(value)
         take(self.taking, bytearray(len(value) if back else 1))
+
+    def sizes(self, sizes: dict[str, int], seconds: float) -> Values:
+        """A value through a socket, through warm memory, and copied in one process."""
+        values = Values()
+        for name, size in fit(sizes).items():
+            value, copy = bytearray(size), memoryview(bytearray(size))
+            for way, back in (("to", False), ("back", True)):
+                values |= time_few(f"sizes.socket.{way}.{name}", partial(self.send, value, back), seconds)
+            values |= time_few(f"sizes.memory.{name}", partial(self.place, value), seconds)
+            values |= time_few(f"sizes.copy.{name}", partial(copy.__setitem__, slice(None), value), seconds)
+            self.memory.madvise(mmap.MADV_REMOVE)
+        return values
+
+    def place(self, value: bytearray) -> None:
+        memoryview(self.memory)[: len(value)] = value
+        self.looking.send(HEAD.pack(len(value), False))
+        self.looking.recv(1)
+
+    def copy(self, seconds: float) -> Values:
+        value, copy = bytearray(WHOLE), memoryview(bytearray(WHOLE))
+        return time_few("copy", partial(copy.__setitem__, slice(None), value), seconds)
 
     def near(self, seconds: float) -> Values:
         """A method that is awaited, a hundred times for each look at the clock."""
@@ -219,14 +263,37 @@ class Floor:
         return {"kill": lost - begun}
 
 
+def outside(seconds: float) -> Values:
+    """A plain socket over the same network, between two processes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(_sock: socket.socket) -> None:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := peer.recv(SIZE):
+                peer.sendall(data)
+
+        with forked(answer), socket.create_connection(listener.getsockname()) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def ask() -> None:
+                sock.sendall(bytes(SIZE))
+                sock.recv(SIZE, socket.MSG_WAITALL)
+
+            return time_calls("outside", ask, seconds)
+
+
 def main(control: Control) -> None:
     with (
         forked(echo) as (echoing, one),
         forked(batches) as (batching, two),
         forked(arrays) as (taking, three),
         forked(forker) as (forking, _),
+        mmap.mmap(-1, max(LARGE.values())) as memory,
+        forked(partial(looks, memory=memory)) as (looking, four),
     ):
-        floor = Floor(echoing, batching, forking, taking)
+        floor = Floor(echoing, batching, forking, taking, looking, memory)
         serve(
             control,
             {
@@ -237,10 +304,16 @@ def main(control: Control) -> None:
                 "tell": floor.tell,
                 "batch": floor.batch,
                 "array": floor.array,
+                "sizes": partial(floor.sizes, SIZES),
+                "large": partial(floor.sizes, LARGE),
+                "copy": floor.copy,
+                "durable.always": partial(insert, "always"),
+                "durable.never": partial(insert, "never"),
+                "outside": outside,
                 "near": floor.near,
                 "start": floor.start,
                 "memory": floor.memory,
                 "kill": floor.kill,
             },
-            [one, two, three],
+            [one, two, three, four],
         )

@@ -11,9 +11,23 @@ from time import perf_counter
 import trio
 
 import xoscar_sc as xsc
+from benchmarks import durable
 from benchmarks.actors import Caller, Echo
 from benchmarks.bare import count_calls, serve_trio, time_awaits
-from benchmarks.common import ARRAYS, BATCH, PAGE, PAYLOAD, TELLS, Control, Values
+from benchmarks.common import (
+    ARRAYS,
+    BATCH,
+    LARGE,
+    PAGE,
+    PAYLOAD,
+    SIZES,
+    TELLS,
+    WHOLE,
+    Control,
+    Values,
+    enough,
+    fit,
+)
 
 
 class Package:
@@ -73,6 +87,42 @@ class Package:
             values |= await time_awaits(f"array.back.{name}", partial(back, value), seconds)
         return values
 
+    async def sizes(self, sizes: dict[str, int], seconds: float) -> Values:
+        """A value of each size one way, there and back, and shared."""
+        echo, values = self.echo, Values()
+
+        async def back(value: memoryview) -> None:
+            sum((await echo.plain(value))[::PAGE])
+
+        for name, size in fit(sizes).items():
+            value = memoryview(bytearray(size))
+            shared = xsc.share(value)
+            for way, call in (
+                ("to", partial(echo.look, value)),
+                ("back", partial(back, value)),
+                ("shared", partial(echo.look, shared)),
+            ):
+                samples: list[float] = []
+                for counts in enough(seconds):
+                    before = perf_counter()
+                    await call()
+                    if counts:
+                        samples.append(perf_counter() - before)
+                values[f"sizes.{way}.{name}"] = sorted(samples)[len(samples) // 2]
+        return values
+
+    async def copy(self, seconds: float) -> Values:
+        """A bulk copy."""
+        value, target = bytearray(WHOLE), await self.echo.target(WHOLE)
+        samples: list[float] = []
+        for counts in enough(seconds):
+            before = perf_counter()
+            await xsc.copy_to([value], [target])
+            if counts:
+                samples.append(perf_counter() - before)
+        await self.echo.target(0)
+        return {"copy": sorted(samples)[len(samples) // 2]}
+
     async def near(self, seconds: float) -> Values:
         values: Values = await self.caller.time("near", self.near_echo, seconds, 100)
         return values
@@ -114,6 +164,12 @@ class Package:
         await trio.run_process([sys.executable, "-c", "import xoscar_sc"])
         return {**values, "import": perf_counter() - begun}
 
+    async def outside(self, _seconds: float) -> Values:
+        """Two programs of their own: one that calls, and one that is called."""
+        done = await trio.run_process([sys.executable, "-m", "benchmarks.outside"], capture_stdout=True)
+        values: Values = json.loads(done.stdout)
+        return values
+
 
 async def _main(control: Control) -> None:
     async with xsc.open_pool_nursery(pools=2) as nursery:
@@ -135,6 +191,12 @@ async def _main(control: Control) -> None:
                 "batch": package.batch,
                 "read": package.read,
                 "array": package.array,
+                "sizes": partial(package.sizes, SIZES),
+                "large": partial(package.sizes, LARGE),
+                "copy": package.copy,
+                "durable.always": partial(durable.tell, first, "always"),
+                "durable.never": partial(durable.tell, first, "never"),
+                "outside": package.outside,
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from benchmarks.common import LARGE, SIZES
+
 SUBJECTS = ("floor", "bare", "stdlib", "package")
 TITLES = {"floor": "floor", "bare": "bare trio", "stdlib": "stdlib", "package": "xoscar_sc"}
 
@@ -20,6 +22,8 @@ class Measure:
     """See :func:`benchmarks.common.placed`."""
     prefix: str = ""
     """What its values are to be called here, before their names."""
+    rounds: int = 100
+    """It is made in so many rounds at most."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ MEASURES = (
     Measure("batch", "batch", ("floor", "stdlib", "package")),
     Measure("read", "read", ("package",)),
     Measure("array", "array", ("floor", "stdlib", "package")),
+    Measure("sizes", "sizes", ("floor", "package"), 0.1),
+    Measure("large", "sizes", ("floor", "package"), 0.1, rounds=2),
+    Measure("copy", "copy", ("floor", "package"), 0.2, rounds=3),
+    Measure("durable.always", "durable", ("floor", "package"), 0.5),
+    Measure("durable.never", "durable", ("floor", "package"), 0.5),
+    Measure("outside", "outside", ("floor", "package"), place="free", rounds=3),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -63,6 +73,22 @@ def _latency(title: str, value: str, part: str = "p50", prefix: str = "") -> Row
     """A latency, beside that of a plain call."""
     others = _all(f"{prefix}call.{part}", "floor", "bare", "stdlib")
     return Row("call", title, "µs", {**others, "package": f"{prefix}{value}.{part}"})
+
+
+def _sizes() -> list[Row]:
+    """Arrays of each size, beside three floors: a socket, memory that both processes have, and a copy in one."""
+    rows = []
+    for name, size in {**SIZES, **LARGE}.items():
+        unit = "ms" if size > 1 << 20 else "µs"
+        for title, floor, package in (
+            ("one way, beside a socket", "socket.to", "to"),
+            ("there and back, beside a socket", "socket.back", "back"),
+            ("one way, beside warm memory", "memory", "to"),
+            ("shared, one way, beside a copy", "copy", "shared"),
+        ):
+            values = {"floor": f"sizes.{floor}.{name}", "package": f"sizes.{package}.{name}"}
+            rows.append(Row("sizes", f"{name}, {title}", unit, values))
+    return rows
 
 
 ROWS = (
@@ -89,6 +115,28 @@ ROWS = (
     Row(
         "array", "64 MiB, there and back, p50", "ms", _all("array.back.64.p50", "floor", "stdlib", "package")
     ),
+    *_sizes(),
+    Row("copy", "copy_to, 256 MiB, beside a copy", "ms", _all("copy", "floor", "package")),
+    Row("durable", "durable tells, 1 teller, fsync", "k/s", _all("durable.always.1", "floor", "package")),
+    Row("durable", "durable tells, 64 tellers, fsync", "k/s", _all("durable.always.64", "floor", "package")),
+    Row("durable", "durable tells, 1 teller, no fsync", "k/s", _all("durable.never.1", "floor", "package")),
+    Row(
+        "durable", "durable tells, 64 tellers, no fsync", "k/s", _all("durable.never.64", "floor", "package")
+    ),
+    Row(
+        "outside",
+        "call through a pool's door, p50",
+        "µs",
+        {"floor": "outside.p50", "package": "outside.own.p50"},
+    ),
+    Row(
+        "outside",
+        "call through the root's, p50",
+        "µs",
+        {"floor": "outside.p50", "package": "outside.door.p50"},
+    ),
+    Row("outside", "calls, 64 callers, root's door", "k/s", {"package": "outside.door.rate"}),
+    Row("outside", "stream, values, root's door", "k/s", {"package": "outside.door.read"}),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

@@ -75,7 +75,7 @@ def run(groups: list[str], rounds: int, scale: float) -> Results:
             subject.answer()
         for number in range(rounds):
             print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-            for measure in measures:
+            for measure in (each for each in measures if number < each.rounds):
                 for name in measure.subjects:
                     values = subjects[name].measure(measure, scale)
                     for value, figure in values.items():

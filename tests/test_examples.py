@@ -31,10 +31,20 @@ SAYS = {
         "1099726899285419 is not prime",
     ],
     "ping_pong": ["it starts with 11", *["ping, pong"] * 3, "it ends with 3 times"],
+    "image_pipeline": [
+        *[rf"re:image {number}: noise 0\.06\d\d, blurred 0\.00\d\d" for number in range(5)],
+        "83 MB of images went through three processes; they are what they should be: True",
+    ],
     "fan_out": [
         "first:  [100, 101, 102, 103, 104]",
         "second: [100, 101, 102, 103, 104]",
         "who reads only now has the last: [104]",
+    ],
+    "durable_counter": [
+        "killed when 15 ticks had been accepted",
+        "killed when 30 ticks had been accepted",
+        "the next process knows of all of them: True",
+        "in the end there are 40",
     ],
     "discovery": [
         "a database: None",
@@ -47,6 +57,16 @@ SAYS = {
         "quick 2: 19900",
         "quick 3: 44850",
         "slow: has not been read; it begins with 0",
+    ],
+    "quotes": [
+        "there are quotes of salt, silk, tea",
+        "1: tea at 10.5",
+        "2: salt at 10.5",
+        "3: tea at 11.5",
+        "4: salt at 11.0",
+        "now it is silk",
+        "the service says: nothing more is wanted",
+        "readers: 0",
     ],
     "streams": [
         "the first is 20.0",

@@ -26,6 +26,9 @@
     ├── ContextCancelled         the other side of a dialogue cancelled it
     ├── Lagged                   a subscriber was too slow, and missed messages
     ├── RuntimeDirError          the directory for sockets cannot be used
+    ├── StateError               what is to outlive the process cannot be read or written
+    │   ├── StateLocked          ... because another program holds it
+    │   └── StateDamaged         ... because it is damaged
     └── RemoteError              an exception that could not be rebuilt here
 
 An exception of a user's method arrives as its own type; none of these stands in for it, except
@@ -59,6 +62,9 @@ __all__ = [
     "RemoteError",
     "RuntimeDirError",
     "SerializationError",
+    "StateDamaged",
+    "StateError",
+    "StateLocked",
     "XoscarError",
 ]
 
@@ -217,7 +223,7 @@ class SerializationError(XoscarError):
 
 
 class MsgTypeError(SerializationError):
-    """A value is not of the type that the dialogue declares; the text has the path of the field."""
+    """A value is not of the type that a dialogue or a method declares; the text has the path of the field."""
 
 
 class ContextCancelled(XoscarError):
@@ -250,6 +256,18 @@ class Lagged(XoscarError):
 
 class RuntimeDirError(XoscarError):
     """The directory that holds the sockets cannot be made, or is not safely ours."""
+
+
+class StateError(XoscarError):
+    """The state that is to outlive an actor cannot be read or written: no journal, no file, no room, no permission."""
+
+
+class StateLocked(StateError):
+    """Another program, or another actor, has held the file, or the actor in it, for as long as one waits."""
+
+
+class StateDamaged(StateError):
+    """The file is damaged, or is no state file at all."""
 
 
 class RemoteError(XoscarError):

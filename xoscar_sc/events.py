@@ -76,6 +76,31 @@ class MessageDropped(Event, frozen=True):
     """How many: the first is told at once, and those that follow it within a tenth of a second are told as one."""
 
 
+class DeadLetter(Event, frozen=True):
+    """A durable tell has failed too often, or cannot be read any more: it was put aside."""
+
+    uid: str
+    method: str
+    id: str
+    """What it is known by; see :func:`xoscar_sc.current_delivery`."""
+    reason: str
+    attempts: int
+
+
+class SnapshotFailed(Event, frozen=True):
+    """An actor's snapshot was not taken; the one before remains, and the actor goes on."""
+
+    uid: str
+    reason: str
+
+
+class SnapshotDamaged(Event, frozen=True):
+    """A snapshot cannot be read any more: an actor goes back to the one before."""
+
+    uid: str
+    reason: str
+
+
 class ConnectionRefused(Event, frozen=True):
     """Somebody knocked and was not let in, or sent what no peer of ours sends."""
 

@@ -21,7 +21,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     silence: float = 15.0
     """From the last sign of life of another program's host until the connection to it is given up."""
     heartbeat: float = 5.0
-    """Between two questions to another program whether it still does anything."""
+    """Between two questions to another program whether it still does anything; 0 for none."""
     lease: float = 30.0
     """From the end of a connection to another program until what belongs to it is given up."""
     kill: float = 5.0

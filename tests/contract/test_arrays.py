@@ -256,6 +256,20 @@ async def test_values_of_a_stream_are_large() -> None:
         assert [bytes(each) for each in kept] == [bytes(pattern(number)[:8]) for number in range(50)]
 
 
+@both_drivers
+async def test_large_tells_are_run_before_their_nursery_ends(tmp_path: Path) -> None:
+    async with xsc.open_pool_nursery(pools=1) as n:
+        writer = await n.create_actor(Writer)
+        for number in range(4):
+            await writer.write.tell(str(tmp_path / str(number)), bytes(40 * MIB))
+    assert sorted(int(each.name) for each in tmp_path.iterdir()) == [0, 1, 2, 3]
+
+
+class Writer(xsc.Actor):
+    def write(self, path: str, value: bytes) -> None:
+        Path(path).write_text(str(len(value)))
+
+
 class Source(xsc.Actor):
     async def give(self, values: int) -> Any:
         for number in range(values):

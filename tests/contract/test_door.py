@@ -119,13 +119,13 @@ async def test_the_secret_of_a_loopback_door_is_a_file_of_its_users_that_goes_wi
     base = Path(os.environ["XSC_RUNTIME_DIR"])
     async with xsc.open_pool_nursery(0, address=LOOPBACK) as n:
         assert n.address is not None
-        (path,) = base.glob("*.key")
+        (path,) = base.glob("*/*.key")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(base.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert n.address.rpartition(":")[2] in path.name
         async with guest(n.address, xsc.Secret.from_file(path)):
             pass
-    assert not [*base.glob("*.key")]
+    assert not [*base.glob("*/*.key")]
 
 
 # The tree's own programs
@@ -637,7 +637,7 @@ async def test_no_secret_is_in_a_command_line_or_an_environment(own: bool, tmp_p
     with server(tmp_path, "own secret" if own else "all") as (running, address):
         if own:
             port = address.rpartition(":")[2]
-            (path,) = Path(os.environ["XSC_RUNTIME_DIR"]).glob(f"*-{port}.key")
+            (path,) = Path(os.environ["XSC_RUNTIME_DIR"]).glob(f"*/*-{port}.key")
             key = xsc.Secret.from_file(path).__key__()
         else:
             key = SECRET.__key__()

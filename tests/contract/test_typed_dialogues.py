@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,48 @@ def test_types_that_msgspec_cannot_take_are_refused_where_they_are_declared() ->
         xsc.context(sends=Tick | Order)
     with pytest.raises(TypeError):
         xsc.context(receives=3)
+
+
+class Move(msgspec.Struct):
+    by: fractions.Fraction
+    grid: Any = None
+
+
+TYPES = {fractions.Fraction: (str, fractions.Fraction)}
+
+
+@xsc.context(sends=fractions.Fraction, receives=Move, types=TYPES)
+async def track(ctx: xsc.Context) -> None:
+    await ctx.started()
+    at = fractions.Fraction(0)
+    async with ctx.open_stream() as stream:
+        async for move in stream:
+            assert type(move.by) is fractions.Fraction
+            at += move.by
+            await stream.send(at)
+
+
+@pytest.mark.parametrize("pools", [0, 1])
+@both_drivers
+async def test_messages_have_classes_that_msgspec_does_not_know(pools: int) -> None:
+    async with xsc.open_pool_nursery(pools=pools) as n:
+        tracker = await n.create_actor(Tracker)
+        async with tracker.track.open_context() as (ctx, _), ctx.open_stream() as stream:
+            for number in range(1, 5):
+                await stream.send(Move(fractions.Fraction(1, number)))
+                at = await stream.receive()
+                assert type(at) is fractions.Fraction
+            assert at == fractions.Fraction(25, 12)
+            with pytest.raises(xsc.MsgTypeError, match="object is no type that is declared"):
+                await stream.send(Move(fractions.Fraction(1), object()))
+            with pytest.raises(xsc.MsgTypeError, match="Fraction"):
+                await stream.send(Move("half"))  # type: ignore[arg-type]
+
+
+class Tracker(xsc.Actor):
+    @xsc.context(sends=fractions.Fraction, receives=Move, types=TYPES)
+    async def track(self, ctx: xsc.Context) -> Any:
+        return await track(ctx)
 
 
 MODULE = """

@@ -358,7 +358,7 @@ async def test_credits_for_tells_go_back_several_at_once_and_the_rest_with_the_a
         await settle()
         reader.take()
         assert credits_heard(reader)[3:] == [("actor", 2)]
-        assert not end.channel._executed
+        assert not end.channel.debts._executed
 
 
 @both_drivers

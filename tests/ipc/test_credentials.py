@@ -7,14 +7,16 @@ import os
 import pickle
 import ssl
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ipc.certificates import Authority
-from xoscar_sc.errors import AuthenticationError, RuntimeDirError
-from xoscar_sc.ipc import TLS, Secret, find_secret, keep_secret
+from xoscar_sc.errors import AuthenticationError
+from xoscar_sc.ipc import TLS, Secret, TreeDirectory, find_secret, keep_secret
 from xoscar_sc.protocol import TcpAddress
 
 VALUE = b"correct horse battery staple"
@@ -196,57 +198,61 @@ def test_a_descriptor_is_a_number(tmp_path: Path) -> None:
 # The secret of a tree on loopback
 
 
+@contextmanager
+def tree() -> Iterator[TreeDirectory]:
+    """The directory of a program that lives."""
+    directory = TreeDirectory()
+    directory.create()
+    try:
+        yield directory
+    finally:
+        directory.remove()
+
+
+def keep(directory: TreeDirectory, address: TcpAddress = WHERE) -> tuple[Secret, Path]:
+    secret = Secret.generate()
+    return secret, keep_secret(str(directory.path), address, secret)
+
+
 def test_a_trees_own_secret_is_found_by_its_address(runtime_dir: Path) -> None:
-    secret = Secret.generate()
-    path = keep_secret(WHERE, secret)
-    assert path.parent == runtime_dir
-    assert stat.S_IMODE(runtime_dir.stat().st_mode) == 0o700
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [*runtime_dir.iterdir()] == [path]
-    assert find_secret(WHERE) == secret
     six = TcpAddress("::1", 7000)
-    other = Secret.generate()
-    keep_secret(six, other)
-    assert find_secret(six) == other
-    assert find_secret(WHERE) == secret
-
-
-def test_the_secret_of_a_tree_that_was_killed_is_replaced(runtime_dir: Path) -> None:
-    keep_secret(WHERE, Secret.generate())
-    secret = Secret.generate()
-    keep_secret(WHERE, secret)
-    assert find_secret(WHERE) == secret
-    assert len([*runtime_dir.iterdir()]) == 1
-
-
-def test_a_link_in_the_place_of_a_secret_is_replaced_and_not_followed(runtime_dir: Path) -> None:
-    path = keep_secret(WHERE, Secret.generate())
-    elsewhere = runtime_dir / "elsewhere"
-    path.unlink()
-    path.symlink_to(elsewhere)
-    keep_secret(WHERE, Secret.generate())
-    assert not elsewhere.exists()
-    assert not path.is_symlink()
-
-
-def test_no_secret_is_put_where_others_could_change_it(runtime_dir: Path) -> None:
-    runtime_dir.mkdir()
-    runtime_dir.chmod(0o777)
-    with pytest.raises(RuntimeDirError, match="chmod 700"):
-        keep_secret(WHERE, Secret.generate())
+    with tree() as directory:
+        secret, path = keep(directory)
+        other, _ = keep(directory, six)
+        assert path.parent.parent == runtime_dir
+        for each in (runtime_dir, path.parent):
+            assert stat.S_IMODE(each.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert find_secret(six) == other
+        assert find_secret(WHERE) == secret
     assert [*runtime_dir.iterdir()] == []
+
+
+def test_the_secret_of_a_tree_that_was_killed_is_not_taken_for_another(runtime_dir: Path) -> None:
+    with tree() as killed, tree() as alive:
+        keep(killed)
+        os.close(killed._lock)  # type: ignore[arg-type]
+        killed._lock = None
+        with pytest.raises(AuthenticationError, match="give auth="):
+            find_secret(WHERE)
+        secret, _ = keep(alive)
+        assert find_secret(WHERE) == secret
+    with tree():
+        assert not killed.path.exists()
 
 
 def test_where_there_is_no_secret_the_error_says_what_to_give(runtime_dir: Path) -> None:
     with pytest.raises(AuthenticationError, match="give auth="):
         find_secret(WHERE)
-    path = keep_secret(WHERE, Secret.generate())
-    path.write_bytes(b"")
-    with pytest.raises(AuthenticationError, match="give auth="):
-        find_secret(WHERE)
-    path.chmod(0o644)
-    with pytest.raises(AuthenticationError, match="chmod 600"):
-        find_secret(WHERE)
+    with tree() as directory:
+        _, path = keep(directory)
+        path.write_bytes(b"")  # it is being written
+        with pytest.raises(AuthenticationError, match="give auth="):
+            find_secret(WHERE)
+        path.write_bytes(VALUE)
+        path.chmod(0o644)
+        with pytest.raises(AuthenticationError, match="chmod 600"):
+            find_secret(WHERE)
 
 
 # Certificates

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from xoscar_sc.errors import ProtocolError
 from xoscar_sc.protocol import (
+    SHARED,
     VERSION,
     AnyMessage,
     Call,
@@ -69,10 +70,13 @@ GOLDEN: list[tuple[Message, str]] = [
     (Demand(1, 3, mine=False), "940a0103c2"),
     (Started(1, b"b", b"t"), "940b01c40162c40174"),
     (End(1, mine=True, reads=False), "940c01c3c2"),
-    (Memory(1, 131072), "930d01ce00020000"),
-    (Placed(((1, 131072), (0, 0)), b"m"), "930e929201ce00020000920000c4016d"),
+    (Memory(1, 131072), "940d01ce00020000c2"),
+    (Memory(SHARED + 1, 131072, passed=True), "940dcf0000000100000001ce00020000c3"),
+    (Placed(((1, 131072), (0, 0)), b"m"), "940e929201ce00020000920000c4016d90"),
+    (Placed(((SHARED + 1, 65536),), b"m", (4096,)), "940e9192cf0000000100000001ce00010000c4016d91cd1000"),
     (Released((1, 2), declined=True), "930f920102c3"),
-    (Dropped(1), "921001"),
+    (Dropped(1), "93100100"),
+    (Dropped(SHARED + 1, 7), "9310cf000000010000000107"),
 ]
 
 

@@ -71,6 +71,38 @@ def test_messages_wait_until_the_mailbox_is_opened() -> None:
     assert mailbox.finished(a) is b
 
 
+def test_a_message_that_is_put_in_front_is_the_next_one_whatever_the_bound() -> None:
+    mailbox, (a, b, c, d) = open_mailbox(bound=1), letters("abcd")
+    assert mailbox.put_front(a)
+    mailbox.put(b, beside=False)
+    assert mailbox.full
+    assert not mailbox.put_front(c)
+    assert not mailbox.put_front(d)
+    assert [mailbox.finished(each) for each in (a, d, c, b)] == [d, c, b, None]
+    assert mailbox.empty
+
+
+def test_what_is_put_in_front_before_messages_may_start_is_before_those_that_came_earlier() -> None:
+    mailbox: Mailbox[Letter] = Mailbox("actor", serial=True)
+    a, b, c = letters("abc")
+    mailbox.put(c, beside=False)
+    assert not mailbox.put_front(b)
+    assert not mailbox.put_front(a)
+    assert mailbox.start() == [a]
+    assert [mailbox.finished(each) for each in (a, b, c)] == [b, c, None]
+
+
+def test_a_place_that_is_reserved_is_taken() -> None:
+    mailbox = open_mailbox(bound=2)
+    for each in letters("ab"):
+        mailbox.put(each, beside=False)
+    assert not mailbox.full
+    mailbox.reserved += 1
+    assert mailbox.full
+    mailbox.reserved -= 1
+    assert not mailbox.full
+
+
 def test_a_mailbox_that_is_not_serial_starts_everything_at_once() -> None:
     mailbox: Mailbox[Letter] = Mailbox("actor", serial=False)
     a, b, c = letters("abc")

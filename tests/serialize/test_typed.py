@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fractions
 import math
+import sys
 from typing import Any
 
 import msgspec
 import pytest
 
 from xoscar_sc.errors import MsgTypeError, SerializationError
-from xoscar_sc.serialize import UNTYPED, Codec, Types, dump_types, load_types
+from xoscar_sc.serialize import UNTYPED, Codec, Types, dump_types, extensions_of, load_types
 
 
 class Point(msgspec.Struct):
@@ -151,3 +153,94 @@ def test_what_no_message_can_be_is_refused_when_it_is_declared() -> None:
         Codec(Types(3))
     with pytest.raises(TypeError):
         Codec(Types(None, Point | Path))
+
+
+# Classes that msgspec does not know
+
+
+class Vector:
+    def __init__(self, x: float, y: float) -> None:
+        self.x, self.y = x, y
+
+
+class Longer(Vector):
+    pass
+
+
+class Line(msgspec.Struct):
+    ends: tuple[Vector, Vector]
+    weight: fractions.Fraction | None = None
+
+
+def to_list(vector: Vector) -> list[float]:
+    return [vector.x, vector.y]
+
+
+def to_vector(found: list[float]) -> Vector:
+    x, y = found
+    return Vector(x, y)
+
+
+VECTOR = (Vector, to_list, to_vector)
+FRACTION = (fractions.Fraction, str, fractions.Fraction)
+
+
+def test_classes_that_are_declared_cross_by_their_functions() -> None:
+    codec = Codec(Types(Line, Line, (VECTOR, FRACTION)))
+    line = Line((Vector(1, 2), Longer(3.5, 4)), fractions.Fraction(1, 3))
+    got = codec.unpack(codec.pack(line))
+    assert [type(each) for each in got.ends] == [Vector, Vector]
+    assert (got.ends[0].x, got.ends[1].y, got.weight) == (1, 4, fractions.Fraction(1, 3))
+    got = codec.check(line)
+    assert got is not line
+    assert got.ends[1].x == 3.5
+
+
+def test_classes_that_are_not_declared_are_named() -> None:
+    line = Line((Vector(1, 2), Vector(3, 4)), fractions.Fraction(1, 3))
+    with pytest.raises(MsgTypeError, match="Fraction is no type that is declared"):
+        Codec(Types(Line, None, (VECTOR,))).pack(line)
+    body = Codec(Types(Line, None, (VECTOR, FRACTION))).pack(line)
+    with pytest.raises(MsgTypeError, match="Vector is no type that is declared"):
+        Codec(Types(None, Line)).unpack(body)
+
+
+def test_what_their_functions_do_not_take_is_refused_with_its_path() -> None:
+    codec = Codec(Types(Line, Line, (VECTOR, FRACTION)))
+    for wrong in (
+        msgspec.msgpack.encode({"ends": [[1, 2], [3]]}),
+        msgspec.msgpack.encode({"ends": [[1, 2], "xy"], "weight": "half"}),
+    ):
+        with pytest.raises(MsgTypeError, match="Line was expected"):
+            codec.unpack(wrong)
+    wrong = Types(Line, Line, ((Vector, to_list, tuple), FRACTION))
+    with pytest.raises(MsgTypeError, match=r"Expected `Vector`, got `tuple` - at `\$.ends\[0\]`"):
+        Codec(wrong).unpack(msgspec.msgpack.encode({"ends": [[1, 2], [3, 4]]}))
+
+
+def test_both_sides_learn_of_them() -> None:
+    types = Types(Line, Point, (VECTOR, FRACTION))
+    assert load_types(dump_types(types)) == types
+    assert types.other_side().extensions == types.extensions
+
+
+def test_a_class_that_the_other_side_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dump_types(Types(Line, None, (VECTOR,)))
+    monkeypatch.delattr(sys.modules[__name__], "to_vector")
+    with pytest.raises(
+        MsgTypeError, match=r"has the type .*test_typed.Vector \(by to_list and to_vector\), which is not"
+    ):
+        load_types(data)
+    monkeypatch.setattr(sys.modules[__name__], "to_vector", to_list, raising=False)
+    with pytest.raises(MsgTypeError, match=r"and here it is .*\(by to_list and to_list\)"):
+        load_types(data)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"Vector": (to_list, to_vector)}, {Vector: (to_list,)}, {Vector: (to_list, 3)}, {Vector: ()}]
+)
+def test_what_is_no_declaration_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="a class and two functions"):
+        extensions_of(wrong)
+    assert extensions_of({Vector: (to_list, to_vector)}) == (VECTOR,)
+    assert extensions_of(None) == ()

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.serialize.crossing import child
 from tests.serialize.users import Colour, Point, Unpicklable, Word
 from xoscar_sc.errors import SerializationError
 from xoscar_sc.serialize import (
@@ -226,9 +227,41 @@ def test_a_memoryview_arrives_as_one_of_the_same_format_and_shape(view: memoryvi
         assert got == view
 
 
-def test_a_memoryview_with_gaps_is_refused() -> None:
-    with pytest.raises(SerializationError, match=r"argument 1: .*not C-contiguous; copy it first"):
-        dumps_call((memoryview(b"abcdef")[::2],), {})
+def test_views_and_their_segments_can_be_collected_in_a_cycle() -> None:
+    code = """
+        import gc
+        from xoscar_sc.serialize import dumps_call
+        for _ in range(50):
+            view = memoryview(bytearray(1 << 17))
+            segments = []
+            dumps_call((view, view[5:]), {"a": [view]}, segments)
+            cycle = [view, segments]
+            cycle.append(cycle)
+            del view, segments, cycle
+            gc.collect()
+        print("alive")
+    """
+    assert child(code) == b"alive\n"
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray])
+@pytest.mark.parametrize("size", [60, 8 * LARGE])
+def test_a_memoryview_with_gaps_arrives_without_them(make: type, size: int) -> None:
+    data = make(bytes(range(60)) * (size // 60))
+    for view in (memoryview(data)[::2], memoryview(data)[::-3], memoryview(data).cast("i")[1::4]):
+        for apart in (False, True):
+            got = there_and_back(view, apart=apart)
+            assert isinstance(got, memoryview)
+            assert (got.format, got.shape, got.readonly) == (view.format, view.shape, view.readonly)
+            assert got == view
+            assert got.c_contiguous
+
+
+def test_a_memoryview_of_a_format_that_python_cannot_make_is_refused() -> None:
+    np = pytest.importorskip("numpy")
+    for value in (np.zeros(3, ">i4"), np.zeros(3, [("a", "i4")])):
+        with pytest.raises(SerializationError, match=r"argument 1: .*cast it to bytes"):
+            dumps_call((memoryview(value),), {})
 
 
 def test_arrays_travel_apart_and_stay_writable() -> None:

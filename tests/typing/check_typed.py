@@ -39,6 +39,19 @@ class Counter(xsc.Actor):
         for number in range(n):
             yield number**2.0
 
+    @xsc.typed
+    async def checked(self, n: int) -> bytes:
+        return bytes(n)
+
+    @xsc.method
+    @xsc.typed
+    async def checked_too(self, n: int) -> bytes:
+        return bytes(n)
+
+    @xsc.typed
+    async def checked_values(self, n: int) -> AsyncIterator[bytes]:
+        yield bytes(n)
+
     @xsc.method
     def ask(self, other: xsc.ActorRef[Counter]) -> Generator[object, int, int]:
         return (yield other.add(1))
@@ -52,6 +65,11 @@ async def known(n: xsc.PoolNursery) -> None:
     assert_type(await ref.typed.name.send("a"), str)
     assert_type(await ref.typed.half(3), float)
     await ref.typed.name.tell("a")
+    assert_type(await ref.typed.checked(3), bytes)
+    assert_type(await ref.typed.checked_too.send(3), bytes)
+    async for value in ref.typed.checked_values(3):
+        assert_type(value, bytes)
+    await ref.typed.name.tell.durable("a", id="mine")
     assert_type(await ref.typed.half.batch(ref.typed.half.delay(1), ref.typed.half.delay(2)), Sequence[float])
     async for number in ref.typed.numbers(3):
         assert_type(number, int)

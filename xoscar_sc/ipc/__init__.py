@@ -13,6 +13,7 @@ from xoscar_sc.ipc.flow import WINDOW, Flow
 from xoscar_sc.ipc.greeting import AnySocket, admit, knock
 from xoscar_sc.ipc.listener import Listener
 from xoscar_sc.ipc.rundir import TreeDirectory
+from xoscar_sc.ipc.shared import share
 from xoscar_sc.ipc.side import Line, Side
 from xoscar_sc.ipc.special import GuestChannel, PlainChannel, PlainGuestChannel, RelayChannel, is_outside
 from xoscar_sc.ipc.talk import ChannelLine, Talk, dialogue_key
@@ -49,6 +50,7 @@ __all__ = [
     "keep_secret",
     "knock",
     "listen",
+    "share",
     "tcp",
     "tune",
 ]

@@ -17,10 +17,10 @@ from xoscar_sc.errors import ConnectionLost, ProtocolError
 from xoscar_sc.ipc.flow import Flow
 from xoscar_sc.ipc.memory import BODIED, Memories
 from xoscar_sc.ipc.outbox import HIGH_WATER, Outbox
-from xoscar_sc.ipc.packing import INLINE, allocate, pack
+from xoscar_sc.ipc.packing import INLINE, allocate, send
 from xoscar_sc.ipc.talk import Talk
 from xoscar_sc.ipc.tls import TlsSocket
-from xoscar_sc.ipc.window import Windows
+from xoscar_sc.ipc.window import Debts, Windows
 from xoscar_sc.loop import Loop, Slot
 from xoscar_sc.protocol import (
     MAX_FRAME,
@@ -53,8 +53,6 @@ from xoscar_sc.protocol import (
 
 _GREETING = 4096
 """Bytes of a frame before the peer has said who it is."""
-_CREDITS = 4
-"""A credit goes back when such a part of a mailbox's worth has gathered."""
 _PLENTY = 32 * 1024
 """A read of so many bytes is likely to be followed by another."""
 _STEP = 16
@@ -102,6 +100,7 @@ class Channel:
         self._grace = grace
         self._decoder = Decoder(max_frame=_GREETING, max_message=0, allocate=allocate)
         self._outbox = Outbox(loop, sock, self._write_failed)
+        self.wait_sent = self._outbox.wait_sent
         self.flush = self._outbox.flush
         self.wait_room = self._outbox.wait_room
         self._memories = Memories(loop, sock, self._outbox)
@@ -109,8 +108,9 @@ class Channel:
         """Those that are open; a stream's slot is a :class:`Flow`."""
         self.windows = Windows(loop)
         """How many messages may still be sent to each of the peer's actors."""
-        self._executed: dict[str, int] = {}
-        """The peer's tells that have been executed, by actor, for which it has not got its credit back."""
+        self.debts = Debts(self.post)
+        self.executed = self.debts.executed
+        self.forget = self.debts.forget
         self._ids = 0
         self._greeted = loop.slot()
         self._ended: Callable[[], Exception] | None = None
@@ -149,9 +149,9 @@ class Channel:
         """
         data = encode(message)
         if segments or len(data) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-            segments = [each if each.readonly else memoryview(bytes(each)) for each in segments]
-        self._outbox.put(data, segments, key, now=False)
+            send(message, segments, self._memories, self._outbox, key)
+        else:
+            self._outbox.put(data, (), key, now=False)
 
     def reply(self, call: int, body: bytes, segments: Sequence[memoryview]) -> None:
         """Answer a call of the peer's; at once, if none of its others is open any more."""
@@ -206,12 +206,12 @@ class Channel:
         calls = self._calls
         self._ids = message.id = self._ids + 1
         calls[message.id] = slot
-        if segments or len(message.body) > INLINE:
-            data, segments = pack(message, segments, self._memories)
-        else:
-            data = encode(message)
+        now = len(calls) == 1
         try:
-            self._outbox.put(data, segments, message.uid, now=len(calls) == 1)
+            if segments or len(message.body) > INLINE:
+                send(message, segments, self._memories, self._outbox, message.uid, now=now, owned=True)
+            else:
+                self._outbox.put(encode(message), (), message.uid, now=now)
         except ProtocolError:
             del calls[message.id]
             raise
@@ -268,20 +268,6 @@ class Channel:
     async def _wait_cancelled(self, slot: Slot) -> None:
         with anyio.move_on_after(self._grace):
             await self._loop.wait_reading(slot, self._fd)
-
-    def executed(self, uid: str, bound: int) -> None:
-        """A tell of the peer's has been executed; its credit goes back with those of others."""
-        count = self._executed.pop(uid, 0) + 1
-        if count * _CREDITS >= bound:
-            self.post(Credit(uid, count))
-        else:
-            self._executed[uid] = count
-
-    def forget(self, uid: str) -> None:
-        """An actor of this pool has ended: what is owed for it is given back."""
-        count = self._executed.pop(uid, 0)
-        if count and not self.closed:
-            self.post(Credit(uid, count))
 
     # Receiving
 

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from xoscar_sc.errors import AuthenticationError
-from xoscar_sc.ipc.rundir import base_directory, ensure
+from xoscar_sc.ipc.rundir import base_directory, find_in_trees
 from xoscar_sc.protocol import TcpAddress
 
 SHORTEST = 16
@@ -180,28 +180,19 @@ class TLS:
 Auth = Secret | TLS
 
 
-def _key_file(address: TcpAddress) -> Path:
-    """Where the secret of a listener on loopback is kept."""
-    return base_directory() / f"tcp-{address.host.replace(':', '_')}-{address.port}.key"
+def _key_file(address: TcpAddress) -> str:
+    """What the secret of a listener on loopback is called."""
+    return f"tcp-{address.host.replace(':', '_')}-{address.port}.key"
 
 
-def keep_secret(address: TcpAddress, secret: Secret) -> Path:
-    """Put a tree's own secret where programs of the same user find it; an old one's of the same address is replaced.
+def keep_secret(directory: str, address: TcpAddress, secret: Secret) -> Path:
+    """Put a tree's own secret into its directory, where programs of the same user find it.
 
     Raises:
-        RuntimeDirError: there is no safe place for it.
         OSError: it cannot be written.
     """
-    path = _key_file(address)
-    ensure(path.parent)
-    fresh = path.with_suffix(f".{secrets.token_hex(4)}")
-    try:
-        secret.save(fresh)
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise
+    path = Path(directory) / _key_file(address)
+    secret.save(path)
     return path
 
 
@@ -211,11 +202,10 @@ def find_secret(address: TcpAddress) -> Secret:
     Raises:
         AuthenticationError: there is none.
     """
-    path = _key_file(address)
-    try:
-        return Secret.from_file(path)
-    except (OSError, ValueError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else exc
-        raise AuthenticationError(
-            f"{address} has no secret that this user can find ({path}: {why}); give auth="
-        ) from exc
+    name = _key_file(address)
+    for path in find_in_trees(name):
+        with contextlib.suppress(OSError, ValueError):  # it begins or ends at this moment
+            return Secret.from_file(path)
+    raise AuthenticationError(
+        f"no program of this user's that listens at {address} has left its secret in {base_directory()}; give auth="
+    )

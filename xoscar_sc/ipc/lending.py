@@ -15,7 +15,6 @@ import fcntl
 import mmap
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from xoscar_sc.errors import ProtocolError
@@ -33,12 +32,13 @@ MOST = 32
 UNTRACKED: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 """A mapping needs no descriptor of its own."""
 
-_NOWHERE = (0, 0)
+_NOWHERE = (0, 0, 0)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PAUSE = 256
 """Buffers that go through the socket when a segment could not be had, before another is tried."""
 
-Places: TypeAlias = "list[tuple[int, int]]"
+Place: TypeAlias = "tuple[int, int, int]"
+"""Memory, how many bytes there, and where they begin; zeros for what goes through the socket."""
 
 
 class _Owned:
@@ -98,25 +98,18 @@ class Lender:
         self._size = 0
         """Bytes of all of them."""
         self._ids = 0
-        self._asked = 0
-        """The size of the buffer for which the peer was asked to look for descriptors."""
-        self._ready = False
-        """It does."""
+        self._asked = False
+        self.ready = False
+        """The peer looks for descriptors."""
+        self._wanted = 0
+        """The size of the buffer that it was asked for."""
         self._pause = 0
         self._closed = False
 
-    def place(self, segments: Sequence[memoryview]) -> Places | None:
-        """Copy of a message's segments as many into memory as there is room for.
-
-        Returns:
-            id and length for each, and zeros for one that has to go through the socket; None if all have to.
-        """
-        if self._closed:
-            return None
-        places = [self._lend(each) if SMALLEST <= len(each) <= LARGEST else _NOWHERE for each in segments]
-        return places if any(id for id, _ in places) else None
-
-    def _lend(self, data: memoryview) -> tuple[int, int]:
+    def place(self, data: memoryview) -> Place:
+        """Copy a part of a message into memory, if there is room for it."""
+        if self._closed or not SMALLEST <= len(data) <= LARGEST:
+            return _NOWHERE
         size = 1 << (len(data) - 1).bit_length()
         # The one that was used last is the likeliest to be in the processor's cache.
         segment = next((each for each in reversed(self._free.values()) if each.size == size), None)
@@ -130,14 +123,12 @@ class Lender:
             self._pause = _PAUSE
             return _NOWHERE
         del self._free[segment.id]
-        return segment.id, len(data)
+        return segment.id, len(data), 0
 
     def _grow(self, size: int) -> None:
         """Give the peer a segment, which can be used as soon as it says that it has it."""
-        if not self._ready:
-            if not self._asked:
-                self._asked = size
-                self._outbox.put(encode(Memory(0, 0)), (), None, now=False)
+        if not self.ready:
+            self.ask(size)
             return
         if self._pause:
             self._pause -= 1
@@ -158,25 +149,32 @@ class Lender:
         else:
             segment.close()
 
-    def released(self, ids: Sequence[int], *, declined: bool) -> None:
-        """The peer has given these back.
+    def ask(self, size: int = 0) -> None:
+        """Ask the peer to look for descriptors, and give it a segment for so many bytes when it does."""
+        if not self._asked and not self.ready:
+            self._outbox.put(encode(Memory(0, 0)), (), None, now=False)
+            self._asked = True
+        self._wanted = max(self._wanted, size)
+
+    def released(self, id: int, *, declined: bool) -> None:
+        """The peer has given this back.
 
         Raises:
-            ProtocolError: it did not have them.
+            ProtocolError: it did not have it.
         """
-        for id in ids:
-            if not id and self._asked and not self._ready:
-                self._ready = True
-                self._grow(self._asked)
-                continue
-            segment = self._segments.get(id)
-            if segment is None or id in self._free:
-                raise ProtocolError(f"memory {id} was released that had not been lent")
-            if declined:
-                self._remove(segment)
-                self._pause = _PAUSE
-            else:
-                self._free[id] = segment
+        if not id and self._asked and not self.ready:
+            self.ready = True
+            if self._wanted:
+                self._grow(self._wanted)
+            return
+        segment = self._segments.get(id)
+        if segment is None or id in self._free:
+            raise ProtocolError(f"memory {id} was released that had not been lent")
+        if declined:
+            self._remove(segment)
+            self._pause = _PAUSE
+        else:
+            self._free[id] = segment
 
     def _drop(self, segment: _Owned) -> None:
         """Do without one that is free."""

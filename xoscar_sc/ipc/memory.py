@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 from xoscar_sc.errors import ProtocolError
 from xoscar_sc.ipc.borrowing import LOST, Borrower, close
-from xoscar_sc.ipc.lending import Lender, Places
+from xoscar_sc.ipc.lending import Lender, Place
 from xoscar_sc.ipc.outbox import Outbox
+from xoscar_sc.ipc.sharing import Giver
 from xoscar_sc.ipc.tls import TlsSocket
 from xoscar_sc.loop import Loop
 from xoscar_sc.protocol import (
+    SHARED,
     AnyMessage,
     Call,
     Dropped,
@@ -43,6 +45,8 @@ class Memories:
     def __init__(self, loop: Loop, sock: socket.socket | TlsSocket, outbox: Outbox) -> None:
         self._sock = sock
         self._lender = Lender(outbox) if sock.family == socket.AF_UNIX else None
+        self.giver = None if self._lender is None else Giver(loop, outbox, self._lender)
+        """Of what users have shared; None if the peer cannot have it."""
         self._borrower = Borrower(loop, outbox)
         self.looking = False
         """The peer may send descriptors: all that it sends has to be read by :meth:`receive`."""
@@ -51,9 +55,13 @@ class Memories:
         self._old = 0
         """How many of them came with an earlier read."""
 
-    def place(self, segments: Sequence[memoryview]) -> Places | None:
-        """As :meth:`Lender.place`."""
-        return None if self._lender is None else self._lender.place(segments)
+    def place(self, segments: Sequence[memoryview]) -> list[Place] | None:
+        """Place as many of a message's segments in memory as possible; None if all go through the socket."""
+        lender, giver = self._lender, self.giver
+        if lender is None or giver is None:
+            return None
+        places = [giver.place(each) or lender.place(each) for each in segments]
+        return places if any(id for id, _, _ in places) else None
 
     def heard(
         self, message: AnyMessage, segments: Sequence[Segment]
@@ -67,24 +75,33 @@ class Memories:
             inner = decode(message.message)
             if not isinstance(inner, BODIED):
                 raise ProtocolError(f"{type(inner).__name__} was placed in memory")
-            return inner, self._borrower.take(message.places, segments)
+            return inner, self._borrower.take(message.places, message.offsets, segments)
         if segments:
             raise ProtocolError(f"{type(message).__name__} came with segments")
         if isinstance(message, Released):
-            if self._lender is None:
-                raise ProtocolError("memory was released that nobody has lent")
-            self._lender.released(message.ids, declined=message.declined)
+            self._released(message)
         elif isinstance(message, Dropped):
-            self._borrower.drop(message.id)
+            self._borrower.drop(message.id, message.uses)
         elif isinstance(message, Memory):
             if message.id:
-                self._borrower.add(message.id, message.size, self._claim())
+                self._borrower.add(message.id, message.size, self._claim(), passed=message.passed)
             elif self.looking or self._sock.family != socket.AF_UNIX:
                 raise ProtocolError("descriptors were announced where none can come")
             else:
                 self.looking = True
                 self._borrower.give([0])
         return None
+
+    def _released(self, message: Released) -> None:
+        if self._lender is None or self.giver is None:
+            raise ProtocolError("memory was released that nobody has lent")
+        for id in message.ids:
+            if id > SHARED:
+                self.giver.released(id, declined=message.declined)
+            else:
+                self._lender.released(id, declined=message.declined)
+                if not id:
+                    self.giver.offer()
 
     # Descriptors
 
@@ -134,6 +151,8 @@ class Memories:
         """Give up all memory; what has been received stays valid for those who hold it."""
         if self._lender is not None:
             self._lender.close()
+        if self.giver is not None:
+            self.giver.close()
         self._borrower.close()
         while self._come:
             close(self._come.popleft())

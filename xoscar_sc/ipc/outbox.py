@@ -33,12 +33,16 @@ _STEP = 8
 class _Transfer:
     """A large message on its way."""
 
-    __slots__ = ("followers", "key", "pieces", "size")
+    __slots__ = ("followers", "held", "key", "pieces", "size", "started")
 
     def __init__(self, key: str | None, pieces: Iterator[tuple[bytes, memoryview | None]], size: int) -> None:
         self.key = key
         self.pieces = pieces
         self.size = size
+        self.held = False
+        """It is not known yet."""
+        self.started = False
+        """It follows no other any more."""
         self.followers: deque[_Transfer | bytes] = deque()
         """Those of the same key that came later: large ones, and the frames of small ones."""
 
@@ -65,6 +69,8 @@ class Outbox:
         self._transfer_ids = 0
         self._large = 0
         self._waiters: list[Slot] = []
+        self._behind: dict[str, list[Slot]] = {}
+        """Who waits until nothing large of a key is under way."""
         self._closed = False
 
     @property
@@ -136,9 +142,37 @@ class Outbox:
         return transfer
 
     def _start(self, transfer: _Transfer) -> None:
-        (self._transfers if len(self._transfers) < MAX_TRANSFERS else self._queued).append(transfer)
+        transfer.started = True
+        if not transfer.held:
+            (self._transfers if len(self._transfers) < MAX_TRANSFERS else self._queued).append(transfer)
         if transfer.key is not None:
             self._by_key[transfer.key] = transfer
+
+    def hold(self, key: str | None) -> _Transfer:
+        """The place of a message that will be known later: those of the same ``key`` that come until then follow it."""
+        transfer = _Transfer(key, iter(()), 0)
+        transfer.held = True
+        ahead = None if key is None else self._by_key.get(key)
+        if ahead is not None:
+            ahead.followers.append(transfer)
+        else:
+            self._start(transfer)
+        return transfer
+
+    def release(self, transfer: _Transfer, message: bytes, segments: Sequence[memoryview]) -> None:
+        """Send the message of a place; it must not be too large."""
+        if self._closed:
+            return
+        if segments:
+            known = self._transfer(message, segments, transfer.key)
+            transfer.pieces, transfer.size = known.pieces, known.size
+        else:
+            transfer.pieces = iter(((frame(message), None),))
+        transfer.held = False
+        if transfer.started:
+            self._start(transfer)
+            if not self._rest:
+                self._pump()
 
     def _end_of_pass(self) -> None:
         self._promised = False
@@ -202,6 +236,24 @@ class Outbox:
             self._large -= len(following)
             self._small.append(following)
             self._gathered += len(following)
+        if transfer.key in self._behind:
+            self._loop.soon(partial(self._sent, transfer.key))
+
+    async def wait_sent(self, key: str) -> None:
+        """Wait until what is put from now on, whatever its key, arrives behind all of this key."""
+        while key in self._by_key:
+            slot = self._loop.slot()
+            waiters = self._behind.setdefault(key, [])
+            waiters.append(slot)
+            try:
+                await slot.wait()
+            finally:
+                if not slot.filled:
+                    waiters.remove(slot)
+
+    def _sent(self, key: str) -> None:
+        for slot in self._behind.pop(key, ()):
+            slot.set(None)
 
     def _write(self, data: bytes) -> bool:
         """Whether the socket took it all; if not, the rest is kept and the socket watched."""
@@ -275,3 +327,5 @@ class Outbox:
         self._gathered = self._large = 0
         if self._waiters:
             self._loop.soon(self._release)
+        for key in self._behind:
+            self._loop.soon(partial(self._sent, key))

@@ -14,6 +14,7 @@ import secrets
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from xoscar_sc.errors import RuntimeDirError
@@ -37,7 +38,7 @@ def base_directory() -> Path:
     return Path(tempfile.gettempdir()) / f"xoscar-sc-{os.getuid()}"
 
 
-def ensure(directory: Path) -> None:
+def _ensure(directory: Path) -> None:
     """Make a directory that only this user can change, or see that it is one."""
     try:
         directory.mkdir(mode=0o700, exist_ok=True, parents=True)
@@ -65,18 +66,20 @@ class TreeDirectory:
         self._lock: int | None = None
 
     def create(self) -> None:
-        """Make the directory, and hold it until :meth:`remove`.
+        """Make the directory, if it is not there yet, and hold it until :meth:`remove`.
 
         Raises:
             RuntimeDirError: it cannot be made, or is not safely this user's.
         """
+        if self._lock is not None:
+            return
         longest = len(os.fsencode(self.path)) + _NAME
         if longest > MAX_UNIX_PATH:
             raise RuntimeDirError(
                 f"the runtime directory {self._base} has too long a path: that of a socket in it would have "
                 f"{longest} bytes, and {MAX_UNIX_PATH} are allowed; set XSC_RUNTIME_DIR to a shorter one"
             )
-        ensure(self._base)
+        _ensure(self._base)
         fresh = self._base / f".{self.tree}"
         try:
             _sweep(self._base)
@@ -101,8 +104,24 @@ class TreeDirectory:
             remove(self.path)
 
 
+def find_in_trees(name: str) -> Iterator[Path]:
+    """The files of this name in the directories of live trees of this user's."""
+    base = base_directory()
+    for path in base.glob(f"*/{name}"):
+        try:
+            descriptor = os.open(path.parent / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # its program holds it
+            yield path
+        finally:
+            os.close(descriptor)
+
+
 def remove(directory: Path) -> None:
-    """Remove a tree's directory, which has sockets and a lock in it and nothing else."""
+    """Remove a tree's directory, which has sockets, secrets and a lock in it and nothing else."""
     try:
         for path in directory.iterdir():
             path.unlink(missing_ok=True)

@@ -10,10 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import anyio
-
 from xoscar_sc.errors import ProtocolError
-from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.loop import BrokenResourceError, ClosedResourceError, EndOfStream, Loop, Slot, WouldBlock
 
 
 class Line(Protocol):
@@ -51,8 +49,8 @@ class Side:
     """See the top of this file.
 
     Raises, from what sends and receives:
-        anyio.ClosedResourceError: it was closed here.
-        anyio.BrokenResourceError: the other side has closed its stream, or has ended, and reads nothing any more.
+        ClosedResourceError: it was closed here.
+        BrokenResourceError: the other side has closed its stream, or has ended, and reads nothing any more.
         what the dialogue failed with.
     """
 
@@ -153,17 +151,17 @@ class Side:
         """Send a message.
 
         Raises:
-            anyio.WouldBlock: the other side takes none now.
+            WouldBlock: the other side takes none now.
         """
         if self._sent_all:
-            raise anyio.ClosedResourceError("this stream was closed")
+            raise ClosedResourceError("this stream was closed")
         if self._over is not None:
-            raise self._failure() or anyio.BrokenResourceError("the other side has ended")
+            raise self._failure() or BrokenResourceError("the other side has ended")
         if self._unread:
             closed = "the other side has closed its stream"
-            raise anyio.BrokenResourceError(closed) if self._withdrawn is None else self._withdrawn()
+            raise BrokenResourceError(closed) if self._withdrawn is None else self._withdrawn()
         if self._credit < 1:
-            raise anyio.WouldBlock
+            raise WouldBlock
         self._line.item(value)
         self._credit -= 1
 
@@ -177,7 +175,7 @@ class Side:
             try:
                 self.send_nowait(value)
                 return
-            except anyio.WouldBlock:
+            except WouldBlock:
                 await self._wait(self._writers)
             except BaseException:
                 if self._credit:
@@ -188,11 +186,11 @@ class Side:
         """The next message.
 
         Raises:
-            anyio.WouldBlock: there is none now.
-            anyio.EndOfStream: there will be none.
+            WouldBlock: there is none now.
+            EndOfStream: there will be none.
         """
         if self._closed:
-            raise anyio.ClosedResourceError("this stream was closed")
+            raise ClosedResourceError("this stream was closed")
         if self._items:
             item = self._items.popleft()
             self._read += 1
@@ -201,10 +199,10 @@ class Side:
                 self._line.demand(read)
             return item
         if self._ended:
-            raise anyio.EndOfStream if self._withdrawn is None else self._withdrawn()
+            raise EndOfStream() if self._withdrawn is None else self._withdrawn()
         if self._over is not None:
-            raise self._failure() or anyio.EndOfStream
-        raise anyio.WouldBlock
+            raise self._failure() or EndOfStream()
+        raise WouldBlock
 
     async def receive(self) -> Any:
         """The next message, as soon as there is one.
@@ -215,7 +213,7 @@ class Side:
         while True:
             try:
                 return self.receive_nowait()
-            except anyio.WouldBlock:
+            except WouldBlock:
                 await self._wait(self._readers)
 
     def _failure(self) -> Exception | None:

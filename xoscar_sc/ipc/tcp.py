@@ -38,7 +38,7 @@ def tune(sock: socket.socket, silence: float) -> socket.socket:
         ("TCP_KEEPIDLE", step),
         ("TCP_KEEPINTVL", step),
         ("TCP_KEEPCNT", _PROBES),
-        ("TCP_USER_TIMEOUT", max(1, int(silence * 1000))),
+        ("TCP_USER_TIMEOUT", max(100, int(silence * 1000))),
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -11,8 +11,13 @@ with all its credits is no entry at all.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.protocol import Credit
+
+_CREDITS = 4
+"""A credit goes back when such a part of a mailbox's worth has gathered."""
 
 
 class _Window:
@@ -85,3 +90,29 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+
+class Debts:
+    """The other end of the windows: the peer's tells that have been executed, and whose credit it has not got back.
+
+    Args:
+        post: sends a message to the peer.
+    """
+
+    def __init__(self, post: Callable[[Credit], None]) -> None:
+        self._post = post
+        self._executed: dict[str, int] = {}
+
+    def executed(self, uid: str, bound: int) -> None:
+        """A tell to an actor of this pool has been executed; its credit goes back with those of others."""
+        count = self._executed.pop(uid, 0) + 1
+        if count * _CREDITS >= bound:
+            self._post(Credit(uid, count))
+        else:
+            self._executed[uid] = count
+
+    def forget(self, uid: str) -> None:
+        """An actor of this pool has ended: what is owed for it is given back."""
+        count = self._executed.pop(uid, 0)
+        if count:
+            self._post(Credit(uid, count))

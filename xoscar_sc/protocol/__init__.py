@@ -43,6 +43,7 @@ from xoscar_sc.protocol.handshake import (
     said_length,
 )
 from xoscar_sc.protocol.messages import (
+    SHARED,
     VERSION,
     AnyMessage,
     Call,
@@ -79,6 +80,7 @@ __all__ = [
     "MAX_UNIX_PATH",
     "NONCE",
     "PIECE_SIZE",
+    "SHARED",
     "TABLE",
     "VERSION",
     "ActorId",

@@ -17,6 +17,8 @@ from xoscar_sc.protocol.failures import Failure
 
 VERSION = 1
 """Both sides of a connection must have the same."""
+SHARED = 1 << 32
+"""Memory with a greater id is shared by many: its receiver only reads it, and any part may be named at any time."""
 
 Identifier: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=1024)]
@@ -165,6 +167,8 @@ class Memory(Message, tag=13):
     """Chosen by the sender, and never used again on this connection."""
     size: Identifier
     """In bytes."""
+    passed: bool = False
+    """It is shared, and the sender has it from another itself."""
 
 
 class Placed(Message, tag=14):
@@ -175,6 +179,8 @@ class Placed(Message, tag=14):
     through the connection."""
     message: bytes
     """One that has a body."""
+    offsets: tuple[Identifier, ...] = ()
+    """Where in its memory each of them begins, if one of them does not at the beginning."""
 
 
 class Released(Message, tag=15):
@@ -189,6 +195,8 @@ class Dropped(Message, tag=16):
     """The owner of memory will not use it any more."""
 
     id: Identifier
+    uses: Identifier = 0
+    """Shared memory: how many places have been in it; the messages of some may still be on their way."""
 
 
 AnyMessage: TypeAlias = (

@@ -16,7 +16,9 @@ from xoscar_sc.runtime.access import (
     wait_for_actor,
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
+from xoscar_sc.runtime.copying import copy_to
 from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
+from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.exposure import name_of as exposed_name
 from xoscar_sc.runtime.fanout import Subscription
@@ -24,8 +26,10 @@ from xoscar_sc.runtime.gate_settings import GateSettings, OpenGate, check_settin
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
 from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
+from xoscar_sc.runtime.marking import method
 from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
 from xoscar_sc.runtime.names import found_from
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
@@ -37,8 +41,9 @@ from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.runtime.sharing import shared_context
 from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.targets import BufferRef, FileObjectRef, buffer_ref, file_object_ref
+from xoscar_sc.runtime.telling import TellMethod
 from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
-from xoscar_sc.runtime.typed import method
 
 __all__ = [
     "BOUND",
@@ -46,9 +51,12 @@ __all__ = [
     "ActorGroup",
     "ActorMethod",
     "ActorRef",
+    "BufferRef",
     "Context",
     "CurrentPool",
     "Delayed",
+    "Delivery",
+    "FileObjectRef",
     "GateSettings",
     "GroupMethod",
     "Link",
@@ -68,18 +76,24 @@ __all__ = [
     "Stream",
     "Subscription",
     "Target",
+    "TellMethod",
     "Traits",
     "actor_ref",
+    "buffer_ref",
     "check_route",
     "check_settings",
+    "check_snapshot",
     "come_through",
     "context",
+    "copy_to",
     "current_actor",
+    "current_delivery",
     "current_pool",
     "destroy_actor",
     "died",
     "exposed_name",
     "extensible",
+    "file_object_ref",
     "find_actor",
     "find_through",
     "found_from",
@@ -100,6 +114,7 @@ __all__ = [
     "talks_of",
     "thread",
     "traits_of",
+    "typed",
     "wait_for",
     "wait_for_actor",
 ]

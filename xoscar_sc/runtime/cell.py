@@ -219,6 +219,17 @@ class Cell(Intake):
             if error is not None:
                 raise error
 
+    # What outlives it, if it is one of :class:`KeptCell`
+
+    async def remember(self) -> None:
+        """``__init__`` has run: bring back what there was."""
+
+    async def keep_last(self) -> None:
+        """The last message has run."""
+
+    async def let_go(self) -> None:
+        """The actor has ended."""
+
     # The actor's own task
 
     async def host(
@@ -284,6 +295,7 @@ class Cell(Intake):
             self.instance = instance = self.cls.__new__(self.cls, *args, **kwargs)
             instance.__xsc_cell__ = self
             instance.__init__(*args, **kwargs)  # type: ignore[misc]
+            await self.remember()
             if self.cls.__post_create__ is not StatelessActor.__post_create__:
                 value: Any = instance.__post_create__()
                 if is_awaitable(value):
@@ -310,6 +322,7 @@ class Cell(Intake):
         await self.wait_idle()
         self.state = State.ENDING
         self._finished_up = True
+        await self.keep_last()
         if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
             return
         # What the hook calls waits for it, and so do those who wait for the end.
@@ -337,6 +350,7 @@ class Cell(Intake):
         kind: ExitKind = (
             "killed" if self._killed else "failed" if error else "cancelled" if self._cancelled else "normal"
         )
+        await self.let_go()
         await self.runtime.forget(self)
         self.state = State.ENDED
         waiting, self._waiting = self._waiting, []

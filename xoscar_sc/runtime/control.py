@@ -16,7 +16,7 @@ from xoscar_sc.errors import ActorNotExist
 from xoscar_sc.events import Exit
 from xoscar_sc.protocol import Failure, Link
 from xoscar_sc.runtime.actor import StatelessActor
-from xoscar_sc.runtime.cell import Owner
+from xoscar_sc.runtime.cell import Cell, Owner
 from xoscar_sc.runtime.current import current_frame, waiting_chain
 from xoscar_sc.runtime.deadlock import Chase, Kind, Way
 from xoscar_sc.runtime.dialogue import Context
@@ -29,6 +29,7 @@ from xoscar_sc.serialize import Types, record
 if TYPE_CHECKING:
     from xoscar_sc.runtime.gate_settings import GateSettings
     from xoscar_sc.runtime.runtime import Runtime
+    from xoscar_sc.state import Snapshots
 
 
 class Control(StatelessActor):
@@ -45,13 +46,14 @@ class Control(StatelessActor):
         uid: str,
         owner: tuple[str, int, str],
         traits: Traits,
+        snapshot: Snapshots | None = None,
     ) -> int:
         """Make an actor in this pool, whose uid has been reserved; its incarnation.
 
         Cancellation: no actor is left.
         """
         runtime = self._runtime
-        cell = runtime.new_cell(cls, uid, Owner(*owner), traits)
+        cell = runtime.new_cell(uid, cell_maker(runtime, cls, uid, Owner(*owner), traits, snapshot))
         created = runtime.loop.slot()
         runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:
@@ -175,6 +177,10 @@ class Control(StatelessActor):
 
     # At the root of the tree
 
+    def door_to(self, address: str) -> tuple[str, Any, bool] | None:
+        """See :meth:`Links.door_to`."""
+        return self._runtime.links.door_to(address)
+
     def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""
         self._runtime.names.reserve(uid, address, token, makers)
@@ -194,3 +200,20 @@ class Control(StatelessActor):
     async def find(self, uid: str, wait: bool) -> Found | None:
         """Where and what an actor of the tree; None if there is none, unless it is to be waited for."""
         return await self._runtime.find_name(uid, wait=wait)
+
+
+def cell_maker(
+    runtime: Runtime,
+    cls: type[StatelessActor],
+    uid: str,
+    owner: Owner,
+    traits: Traits,
+    snapshot: Snapshots | None,
+) -> Callable[[int], Cell]:
+    """What makes the surroundings of an actor, as it gets its incarnation."""
+    if snapshot is None:
+        return lambda incarnation: Cell(runtime, cls, uid, incarnation, owner, traits)
+    # Loaded where it is used.
+    from xoscar_sc.runtime.kept import KeptCell
+
+    return lambda incarnation: KeptCell(runtime, cls, uid, incarnation, owner, traits, snapshot)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 import anyio
 
 from xoscar_sc.errors import Lagged
-from xoscar_sc.loop import Loop, Slot, undisturbed
+from xoscar_sc.loop import ClosedResourceError, Loop, Slot, undisturbed
 
 Overflow: TypeAlias = Literal["block", "drop_oldest", "raise"]
 
@@ -144,12 +144,12 @@ class Subscription:
 
         Raises:
             Lagged: so many were dropped in this place, since this reader was too slow. The next ones come again.
-            anyio.ClosedResourceError: its block has been left, or not entered.
+            ClosedResourceError: its block has been left, or not entered.
         """
         await self._fanout.loop.breathe()
         while True:
             if self not in self._fanout.subscriptions:
-                raise anyio.ClosedResourceError("this subscription is not open")
+                raise ClosedResourceError("this subscription is not open")
             if self._items:
                 return self._next()
             await self._fanout.read()

@@ -89,7 +89,8 @@ class Gate:
             bound = tcp.local(sock)
             if self._auth is None:
                 self._auth = Secret.generate()
-                self._key_file = keep_secret(bound, self._auth)
+                self.runtime.make_directory()
+                self._key_file = keep_secret(self.runtime.place.directory, bound, self._auth)
             reached = self.settings.advertise
             self.address = str(bound if reached is None else advertised(reached, bound))
             self._listener = tcp.listen(
@@ -253,12 +254,12 @@ class Gate:
         if not session.guests and self._sessions.get(name) is session:
             await self._end(name, session)
 
-    def bid_farewell(self, guest: Guest) -> None:
-        """A client has left for good."""
+    async def bid_farewell(self, guest: Guest) -> None:
+        """A client leaves for good."""
         name = guest.knock.session
         session = self._sessions.get(name)
         if session is not None:
-            self.runtime.loop.spawn(self._end, name, session)
+            await self._end(name, session)
 
     async def _end(self, name: str, session: _Session) -> None:
         session.ended = True

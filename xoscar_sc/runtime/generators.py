@@ -81,10 +81,10 @@ class Feed:
 
         Raises:
             Left: there will be no other.
-            SerializationError: it cannot be sent.
+            SerializationError: it cannot be sent, or is not of the declared type.
         """
         if not self.left:
-            self._send(value)
+            self._send(value if work.declared is None else work.declared.item(work.method, value))
             self._credit -= 1
             self.waiting = True
             try:

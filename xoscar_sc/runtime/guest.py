@@ -29,6 +29,7 @@ from xoscar_sc.protocol import (
 )
 from xoscar_sc.runtime.cell import Cell, State
 from xoscar_sc.runtime.leg import Leg
+from xoscar_sc.runtime.methods import DURABLE
 from xoscar_sc.runtime.porch import Porch
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps_call, loads_call
@@ -97,6 +98,10 @@ class Guest:
         uid = message.uid
         if not uid:
             self._ask(message, segments)
+        elif message.method == DURABLE and self.gate.plain:
+            self._refuse(
+                message, NotExposed("what a durable tell writes down is pickled, and nothing is, here")
+            )
         elif not self.gate.admits(uid):
             self._refuse(message, self._missing(uid))
         elif uid in self._held:

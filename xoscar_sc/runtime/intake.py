@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from xoscar_sc.errors import ActorDied, DeadlockError, MailboxFull
+from xoscar_sc.errors import ActorDied, DeadlockError, MailboxFull, StateError
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.generators import KINDS, run_generator
 from xoscar_sc.runtime.mailbox import Mailbox
-from xoscar_sc.runtime.methods import LOCAL, Method, intercepts, is_awaitable, methods_of
+from xoscar_sc.runtime.methods import DURABLE, LOCAL, Method, intercepts, is_awaitable, methods_of
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work import Work, call
 
@@ -154,7 +154,12 @@ class Intake:
 
         Raises:
             AttributeError: there is none, or it is private.
+            StateError: it is for durable tells, and the actor has no journal.
         """
+        if name == DURABLE:
+            raise StateError(
+                f"{self.where()} keeps no journal: create it with snapshot=xsc.Snapshots(path) to tell it durably"
+            )
         if name in self.methods:
             return getattr(self.instance, name)  # type: ignore[no-any-return]
         function: Any = None if name.startswith("_") or name in LOCAL else getattr(self.instance, name, None)

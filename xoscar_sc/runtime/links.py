@@ -108,6 +108,9 @@ class Link:
         with anyio.move_on_after(seconds):
             sock = await tcp.connect(self._where, runtime.timeouts.silence)
             channel = await self._greet(sock)
+            if self.closed or runtime.closed:
+                channel.close()
+                raise ConnectionLost(f"the connection to {self.address} was closed from here")
             self.channel = channel
             runtime.loop.spawn(self._beat, channel)
             return channel
@@ -152,6 +155,10 @@ class Link:
         host, port = sock.getpeername()[:2]
         return find_secret(TcpAddress(host, port))
 
+    def key(self) -> tuple[str, Auth | None, bool]:
+        """What it takes to connect to the same program."""
+        return self.address, self._auth, self._pickle
+
     async def ask(self, method: str, *args: Any) -> Any:
         """Ask the other side's porch."""
         return await self._runtime.ask(self.address, method, *args)
@@ -176,7 +183,7 @@ class Link:
         """Ask every so often whether the other program still does anything: its kernel may go on without it."""
         runtime = self._runtime
         seconds = runtime.timeouts.heartbeat
-        while True:
+        while seconds:
             await anyio.sleep(seconds)
             if channel.closed:
                 return
@@ -219,7 +226,7 @@ class Links:
         link = self._links.get(key)
         if link is None or link.closed:
             link = self._links[key] = Link(self._runtime, address, auth, pickle=pickle)
-        elif (auth is not None and auth != link._auth) or pickle != link._pickle:
+        elif link.key() != (key, link.key()[1] if auth is None else auth, pickle):
             raise ValueError(f"there is a connection to {key} already, which was opened with other arguments")
         return link
 
@@ -238,6 +245,22 @@ class Links:
                 if directory in link.directories and not link.closed:
                     return link
         return None
+
+    async def find(self, address: str) -> Link | None:
+        """As :meth:`to`; what the root of this tree is connected to, its pools connect to as well."""
+        link = self.to(address)
+        if link is None and not self._runtime.is_root:
+            known: tuple[str, Auth | None, bool] | None = await self._runtime.at_root("door_to", address)
+            if known is not None:
+                door, auth, pickle = known
+                link = self.open(tcp.parse(door), auth, pickle=pickle)
+                link.directories.add(address.removeprefix("unix://").rpartition("/")[0])
+        return link
+
+    def door_to(self, address: str) -> tuple[str, Auth | None, bool] | None:
+        """What it takes to connect to the program that an address belongs to; None if that is not known."""
+        link = self.to(address)
+        return None if link is None else link.key()
 
     def entered(self) -> list[Link]:
         """Those in whose block some task is, the last first."""

@@ -57,6 +57,8 @@ class Mailbox(Generic[M]):
         """The one that has the lock."""
         self._returning: deque[M] = deque()
         """Those that want the lock back that they have lent."""
+        self.reserved = 0
+        """Places for messages that are still being recorded."""
         self._dead = 0
         """Of those that wait: those that have been answered already."""
         self._beside: set[M] = set()
@@ -67,7 +69,7 @@ class Mailbox(Generic[M]):
     @property
     def full(self) -> bool:
         """Whether as many wait as may."""
-        return len(self.waiting) - self._dead >= self.bound
+        return len(self.waiting) - self._dead + self.reserved >= self.bound
 
     @property
     def crowded(self) -> bool:
@@ -136,6 +138,16 @@ class Mailbox(Generic[M]):
         if beside:
             self._beside.add(message)
         return False, dropped
+
+    def put_front(self, message: M) -> bool:
+        """Take a message before all others that wait, and whatever the bound; whether it starts now."""
+        if self.open and self.holder is None and not self.waiting and not self._returning:
+            self.holder = message
+            self.running.add(message)
+            return True
+        message.waits = True
+        self.waiting.appendleft(message)
+        return False
 
     def _check(self, message: M) -> None:
         """The lock's holder must not be among those who wait for this message."""

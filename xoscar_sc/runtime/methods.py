@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from types import CoroutineType
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
-from xoscar_sc.serialize import Codec, Types
+from xoscar_sc.runtime.declared import declared_of
+from xoscar_sc.serialize import Codec, Extensions, Types, extensions_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,6 +25,8 @@ _IDEMPOTENT = "__xsc_idempotent__"
 _APART = "__xsc_apart__"
 _CONTEXT = "__xsc_context__"
 _DISPATCHES = "__xsc_dispatches__"
+DURABLE = "__tell_durable__"
+"""The method of an actor that records what it is told durably, if it has a journal."""
 LOCAL = frozenset({"unlocked"})
 """Public methods of every actor that are for its own code."""
 _WAITS = frozenset(opcode.opmap[name] for name in ("GET_AWAITABLE", "GET_ANEXT", "YIELD_VALUE"))
@@ -72,6 +75,7 @@ class Method:
         batch: the method's version for many calls, if it has one.
         streams: a call gives a stream.
         retry: how often, and how, a call is repeated whose pool has died; None if it is not.
+        declared: what it takes and gives is checked; None if it is not.
         talks: it takes part in dialogues: what it sends and receives; None for any other method.
         low, high: so many positional arguments fit, if there are no others.
     """
@@ -83,6 +87,7 @@ class Method:
         "batch",
         "beside",
         "code",
+        "declared",
         "high",
         "in_thread",
         "low",
@@ -105,7 +110,8 @@ class Method:
     ) -> None:
         self.name = name
         self.talks = talks_of(function)
-        self.plain = plain and self.talks is None
+        self.declared = declared_of(function)
+        self.plain = plain and self.talks is None and self.declared is None
         self.batch: Callable[..., Any] | None = None
         self.beside = getattr(function, _NO_LOCK, False) or self.talks is not None
         self.in_thread = getattr(function, _THREAD, False)
@@ -122,15 +128,26 @@ class Method:
         self.code = getattr(function, "__code__", None)
         skip = 1 if self.talks is None else 2
         self._signature = _signature(function, static=static, skip=skip) if exact else None
-        self.low, self.high = _limits(self._signature)
+        # A number of arguments says nothing where each has to be looked at.
+        self.low, self.high = _limits(self._signature) if self.declared is None else (math.inf, -1.0)
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise :exc:`TypeError` if the arguments do not fit the method's parameters, as far as these are known."""
-        if self._signature is not None:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as exc:
-                raise TypeError(f"{self.name}(): {exc}") from None
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments, as they are to be sent.
+
+        Raises:
+            TypeError: they do not fit the method's parameters, as far as these are known.
+            MsgTypeError: they do not fit its annotations, if these are declared to be held.
+        """
+        if self._signature is None:
+            return args, kwargs
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(f"{self.name}(): {exc}") from None
+        if self.declared is None:
+            return args, kwargs
+        self.declared.take(self.name, bound)
+        return bound.args, bound.kwargs
 
 
 def methods_of(cls: type) -> dict[str, Method]:
@@ -309,8 +326,12 @@ def talks_of(function: Callable[..., Any]) -> Types | None:
 @overload
 def context(function: F) -> F: ...
 @overload
-def context(*, sends: Any = None, receives: Any = None) -> Callable[[F], F]: ...
-def context(function: Any = None, *, sends: Any = None, receives: Any = None) -> Any:
+def context(
+    *, sends: Any = None, receives: Any = None, types: Extensions | None = None
+) -> Callable[[F], F]: ...
+def context(
+    function: Any = None, *, sends: Any = None, receives: Any = None, types: Extensions | None = None
+) -> Any:
     """Mark a function, or a method of an actor, that takes part in a dialogue: its first argument is the context.
 
     The other side opens it with ``pool.open_context(function, ...)`` or ``ref.method.open_context(...)``. A method runs
@@ -320,6 +341,8 @@ def context(function: Any = None, *, sends: Any = None, receives: Any = None) ->
         function: an async function.
         sends: the type of the messages that it sends, as msgspec takes it; None for anything.
         receives: the type of those that it receives.
+        types: classes that msgspec does not know and that messages have in them, with two functions each: one makes
+            something of an object that msgspec does know, and the other makes the object of that again.
 
     Raises:
         TypeError: the function is not async, or msgspec cannot take a type.
@@ -328,11 +351,11 @@ def context(function: Any = None, *, sends: Any = None, receives: Any = None) ->
     def mark(function: F) -> F:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is no async function")
-        setattr(function, _CONTEXT, types)
+        setattr(function, _CONTEXT, declared)
         return function
 
-    types = Types(sends, receives)
-    Codec(types)
+    declared = Types(sends, receives, extensions_of(types))
+    Codec(declared)
     return mark if function is None else mark(function)
 
 

@@ -121,7 +121,7 @@ class Peers:
     async def _dial_once(self, address: str) -> Channel:
         parsed = parse_address(address)
         if not self.is_near(address):
-            link = self._runtime.links.to(address)
+            link = await self._runtime.links.find(address)
             if link is None:
                 raise ConnectionLost(f"{address} belongs to another program, to which there is no connection")
             channel = await link.connect()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from xoscar_sc.runtime.guest import Guest
 
 
+_REMEMBERED = 256
+
+
 class Porch(StatelessActor):
     """See the top of this file. Its methods are all that a guest can ask for, but for functions: see :class:`Guest`."""
 
@@ -22,13 +25,15 @@ class Porch(StatelessActor):
         self._guest = guest
         self._gate = guest.gate
         self._runtime = guest.runtime
+        self._seen: dict[str, str] = {}
+        """Where the last few actors were that the guest has been told of, by uid."""
 
     def beat(self) -> None:
         """Say nothing: that is a sign of life."""
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """The client does not come again: what was made for it ends."""
-        self._gate.bid_farewell(self._guest)
+        await self._gate.bid_farewell(self._guest)
 
     # Actors
 
@@ -40,6 +45,8 @@ class Porch(StatelessActor):
                 await self._runtime.loop.slot().wait()  # as for one that never comes
             return None
         found: Found | None = await self._runtime.at_root("find", uid, wait)
+        if found is not None:
+            self._saw(uid, found.address)
         # Which of that uid it is does not matter to who knows it by its uid: it may be started again.
         return None if found is None else found._replace(incarnation=0)
 
@@ -58,8 +65,12 @@ class Porch(StatelessActor):
     @apart
     async def watch(self, uid: str, incarnation: int) -> tuple[Exit, Failure | None]:
         """Wait until an actor has ended; see :meth:`Control.watch`."""
-        found = await self._where(uid)
-        exit_: tuple[Exit, Failure | None] = await self._runtime.ask(found.address, "watch", uid, incarnation)
+        found = await self.find(uid, False)
+        # Its pool knows for a while how it ended, if it has ended already.
+        address = self._seen.get(uid) if found is None else found.address
+        if address is None or not self._gate.admits(uid):
+            raise self._missing(uid)
+        exit_: tuple[Exit, Failure | None] = await self._runtime.ask(address, "watch", uid, incarnation)
         return exit_
 
     async def end_actor(self, uid: str, incarnation: int, how: str) -> None:
@@ -75,10 +86,19 @@ class Porch(StatelessActor):
         """Make an actor of an exposed class, which lives as long as the guest's connection and its lease; its uid."""
         ref = await self._gate.create_actor(self._guest, name, tuple(args), kwargs, uid)
         target = ref.__target__()
+        self._saw(target.uid, target.address)
         return target.uid, Found(target.address, 0, target.traits)
 
     async def _where(self, uid: str) -> Found:
         found = await self.find(uid, False)
         if found is None:
-            raise ActorNotExist(f"there is no actor {uid!r} in the tree at {self._gate.address}")
+            raise self._missing(uid)
         return found
+
+    def _saw(self, uid: str, address: str) -> None:
+        self._seen[uid] = address
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    def _missing(self, uid: str) -> ActorNotExist:
+        return ActorNotExist(f"there is no actor {uid!r} in the tree at {self._gate.address}")

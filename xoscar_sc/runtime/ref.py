@@ -7,7 +7,6 @@ The runtime that it works through is found when it is used.
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -20,6 +19,7 @@ from xoscar_sc.runtime.methods import Retry, methods_of
 from xoscar_sc.runtime.monitor import Monitor
 from xoscar_sc.runtime.open_context import OpenContext
 from xoscar_sc.runtime.streams import ResultStream
+from xoscar_sc.runtime.telling import Arguments, TellMethod, tell_method
 from xoscar_sc.runtime.traits import DEFAULT, Overflow, Traits
 
 if TYPE_CHECKING:
@@ -88,27 +88,23 @@ class Target:
 class ActorMethod:
     """A method of an actor, wherever the actor lives. Calling it is the same as :meth:`send`."""
 
-    __slots__ = ("_high", "_low", "_name", "_target")
+    __slots__ = ("_high", "_low", "_name", "_target", "tell")
 
     def __init__(self, target: Target, name: str) -> None:
         self._target = target
         self._name = name
         known = None if target.cls is None else methods_of(target.cls).get(name)
         self._low, self._high = (0.0, math.inf) if known is None else (known.low, known.high)
+        # Of the target, as this is: it does not know this method, so there is no cycle.
+        self.tell: TellMethod = tell_method(target, name, self._low, self._high, _check)
+        """Calls the method, and waits for nothing but that the message is on its way; see :class:`TellMethod`."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         # A coroutine, for all but generator methods; which it is, types cannot tell from a name.
         if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
+            args, kwargs = _check(self._target, self._name, args, kwargs)
         target = self._target
         return target.runtime().outgoing.send(target, self._name, args, kwargs)  # type: ignore[return-value]
-
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise :exc:`TypeError` if the arguments do not fit the method, as far as it is known here."""
-        cls = self._target.cls
-        known = None if cls is None else methods_of(cls).get(self._name)
-        if known is not None:
-            known.check(args, kwargs)
 
     def send(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         """Call the method, and wait for its value.
@@ -116,6 +112,7 @@ class ActorMethod:
         Raises:
             the method's own exception, with a note that says where it was raised.
             TypeError: the arguments do not fit, where the actor's class is known here; nothing was sent.
+            MsgTypeError: they do not fit the annotations of a :func:`typed` method, or its value does not.
             ActorNotExist: no such actor.
             ActorDied, PoolDied: it ended before it answered.
             SerializationError: an argument, or the value, cannot be sent.
@@ -125,26 +122,10 @@ class ActorMethod:
         """
         return self(*args, **kwargs)
 
-    def tell(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
-        """Call the method, and wait for nothing but that the message is on its way.
-
-        An exception that the method raises is the actor's failure: its nursery raises it.
-
-        Raises:
-            PoolDied: the actor's pool has ended.
-            SerializationError: an argument cannot be sent.
-
-        Cancellation: the message was not sent.
-        """
-        if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
-        target = self._target
-        return target.runtime().outgoing.tell(target, self._name, args, kwargs)
-
     def delay(self, /, *args: Any, **kwargs: Any) -> Delayed:
         """Prepare a call for :meth:`batch`."""
         if kwargs or not self._low <= len(args) <= self._high:
-            self._check(args, kwargs)
+            args, kwargs = _check(self._target, self._name, args, kwargs)
         return Delayed(self._target, self._name, args, kwargs)
 
     def open_context(self, /, *args: Any, **kwargs: Any) -> OpenContext:
@@ -153,7 +134,7 @@ class ActorMethod:
         Raises:
             TypeError: the arguments do not fit, where the actor's class is known here.
         """
-        self._check(args, kwargs)
+        args, kwargs = _check(self._target, self._name, args, kwargs)
         target = self._target
         return OpenContext(target, self._name, args, kwargs, f"{target.address} {target.uid}")
 
@@ -194,7 +175,7 @@ class StreamMethod(ActorMethod):
     __slots__ = ()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
-        self._check(args, kwargs)
+        args, kwargs = _check(self._target, self._name, args, kwargs)
         return ResultStream(self._target, self._name, args, kwargs)
 
 
@@ -208,7 +189,7 @@ class IdempotentMethod(ActorMethod):
         self._retry = retry
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
-        self._check(args, kwargs)
+        args, kwargs = _check(self._target, self._name, args, kwargs)
         return self._repeat(args, kwargs)  # type: ignore[return-value]
 
     async def _repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -230,6 +211,12 @@ class IdempotentMethod(ActorMethod):
                 uid, copy = target.uid, target.copy
                 target = Target(found.address, uid, found.incarnation, copy=copy, traits=found.traits)
         raise AssertionError
+
+
+def _check(target: Target, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """See :meth:`Method.check`, as far as the method is known here."""
+    known = None if target.cls is None else methods_of(target.cls).get(name)
+    return (args, kwargs) if known is None else known.check(args, kwargs)
 
 
 def _method(target: Target, name: str) -> ActorMethod:

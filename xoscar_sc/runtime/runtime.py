@@ -43,7 +43,6 @@ from xoscar_sc.protocol import (
     Notice,
     Tell,
 )
-from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
@@ -55,13 +54,14 @@ from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
 from xoscar_sc.runtime.place import Listening, Place
 from xoscar_sc.runtime.ref import Target
-from xoscar_sc.runtime.traits import Traits
+from xoscar_sc.runtime.targets import Targets
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
 from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.gate_settings import GateSettings, Host, OpenGate
+    from xoscar_sc.runtime.persistence import Writer
 
 T = TypeVar("T")
 
@@ -91,6 +91,8 @@ class Runtime:
         self.open_launcher = launch
         """Makes :attr:`launcher`, if it is not there yet."""
         self.launcher: Launcher | None = None
+        self.make_directory: Callable[[], None] = lambda: None
+        """Makes the tree's directory, if it is not there yet."""
         self.nurseries: dict[int, Listening] = {}
         self.stopping = loop.slot()
         """Filled with the exit code, or None, when this pool is to end."""
@@ -107,6 +109,10 @@ class Runtime:
         self.exits = Exits()
         self.shared: dict[Hashable, object] = {}
         """What tasks of this pool share, by its key; see :func:`shared_context`."""
+        self.targets = Targets()
+        """What others may copy into."""
+        self.writers: dict[Hashable, Writer] = {}
+        """What writes to the stores that actors of this pool keep their state in."""
         self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
         loop.crashed = self._crashed
@@ -178,13 +184,13 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, cls: type[StatelessActor], uid: str, owner: Owner | None, traits: Traits) -> Cell:
-        """A place for an actor that is about to be made."""
+    def new_cell(self, uid: str, make: Callable[[int], Cell]) -> Cell:
+        """A place for an actor that is about to be made; ``make`` gets its incarnation."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
         if uid in self._cells:  # it has not ended in time, and its creator has gone on
             raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
-        cell = self._cells[uid] = Cell(self, cls, uid, self.serial(), owner, traits)
+        cell = self._cells[uid] = make(self.serial())
         return cell
 
     def made_as(self, uid: str, token: str) -> Cell | None:
@@ -213,7 +219,10 @@ class Runtime:
         )
 
     async def end_actor(self, target: Target, how: str) -> None:
-        """End an actor, wherever it lives; see :meth:`Control.end_actor`."""
+        """End an actor, wherever it lives; see :meth:`Control.end_actor`. What it has been told comes first."""
+        channel = self.peers.get(target.address) if how in ("drain", "destroy") else None
+        if channel is not None:
+            await channel.wait_sent(target.uid)
         await self.ask(target.address, "end_actor", target.uid, target.incarnation, how)
 
     async def is_alive(self, target: Target) -> bool:

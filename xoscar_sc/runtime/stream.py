@@ -24,9 +24,9 @@ class Stream:
     other side takes it: a slow reader slows its writer, and nothing else. Several tasks may send and receive.
 
     Raises, from all that sends and receives:
-        anyio.ClosedResourceError: it was closed here.
-        anyio.EndOfStream: the other side sends no more.
-        anyio.BrokenResourceError: the other side has closed its stream, or has ended, and reads no more.
+        ClosedResourceError: it was closed here.
+        EndOfStream: the other side sends no more.
+        BrokenResourceError: the other side has closed its stream, or has ended, and reads no more.
         PoolDied, ActorDied, ConnectionLost: the other side has died.
         what the other side raised.
     """
@@ -53,7 +53,7 @@ class Stream:
         """Send a message, now.
 
         Raises:
-            anyio.WouldBlock: the other side takes none at the moment.
+            WouldBlock: the other side takes none at the moment.
         """
         self._talk.side.send_nowait(value)
 
@@ -74,7 +74,7 @@ class Stream:
         """The next message, which is here.
 
         Raises:
-            anyio.WouldBlock: it is not.
+            WouldBlock: it is not.
         """
         self._check_unshared()
         return self._unpack(self._talk.side.receive_nowait())

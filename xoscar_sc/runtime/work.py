@@ -26,6 +26,7 @@ from xoscar_sc.serialize import describe
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
     from xoscar_sc.runtime.conversations import Serving
+    from xoscar_sc.runtime.declared import Declared
 
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 Chain: TypeAlias = tuple[Link, ...]
@@ -76,6 +77,7 @@ class Work(Frame):
         "chain",
         "conversation",
         "deadline",
+        "declared",
         "feed",
         "method",
         "returning",
@@ -107,6 +109,8 @@ class Work(Frame):
         """See :class:`~xoscar_sc.runtime.mailbox.Message`."""
         self.conversation: Serving | None = None
         """The dialogue that it opens, if it does."""
+        self.declared: Declared | None = None
+        """What its value is checked by."""
 
     def links(self) -> Chain:
         # A function that runs in the pool is a link of nobody's: it hands on the chain it was called with.
@@ -202,17 +206,22 @@ class Work(Frame):
 
         Raises:
             AttributeError: there is no such method.
-            TypeError: it is for dialogues, and this is none, or the other way round.
+            TypeError: the arguments do not fit it; it is for dialogues, and this is none, or the other way round.
             SerializationError: the arguments cannot be decoded here.
         """
         cell = self.cell
+        known = cell.methods.get(self.method)
+        self.declared = None if known is None else known.declared
         if self.batch:
             calls = self.batch_arguments()
+            if known is not None and self.declared is not None:
+                calls = [known.check(*each) for each in calls]
             args: tuple[Any, ...] = [args for args, _ in calls], [kwargs for _, kwargs in calls]
             kwargs: dict[str, Any] = {}
         else:
             args, kwargs = self.arguments()
-        known = cell.methods.get(self.method)
+            if known is not None and self.declared is not None:
+                args, kwargs = known.check(args, kwargs)
         talks = None if known is None else known.talks
         if (talks is None) is not (self.conversation is None):
             how = "is no context" if talks is None else "is a context: it is opened with open_context()"
@@ -270,11 +279,11 @@ class Work(Frame):
         if self.conversation is not None and self.conversation.reason is not None:
             self.answer_error(self.conversation.reason)
             return
-        if self.feed is not None:
-            value = (valued, value)
         try:
-            self.answer_value(value)
-        except Exception as exc:  # it cannot be encoded, or is too large
+            if self.declared is not None and valued and self.awaited:
+                value = self.declared.give(self.method, value, batch=self.batch)
+            self.answer_value(value if self.feed is None else (valued, value))
+        except Exception as exc:  # it cannot be encoded, or is too large, or not what is declared
             self.answer_error(exc)
 
     def not_executed(self, exc: Exception) -> None:

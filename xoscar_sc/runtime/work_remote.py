@@ -37,6 +37,7 @@ class RemoteWork(Work):
         self.unwanted = False
         self.waits = False
         self.conversation = None
+        self.declared = None
         self.body = message.body
         self.segments = segments
         self.channel = channel
@@ -62,13 +63,18 @@ class RemoteWork(Work):
         return self.id is not None
 
     def arguments(self) -> Arguments:
-        return loads_call(self.body, self.segments)
+        # Whoever keeps the message, a context say, must not keep its memory.
+        body, segments = self.body, self.segments
+        self.body, self.segments = b"", ()
+        return loads_call(body, segments)
 
     def drop_arguments(self) -> None:
         self.body, self.segments = b"", ()
 
     def batch_arguments(self) -> list[Arguments]:
-        return loads_batch(self.body, self.segments)
+        body, segments = self.body, self.segments
+        self.drop_arguments()
+        return loads_batch(body, segments)
 
     def hear(self, message: Item | Demand | End, segments: Segments) -> None:
         """Its caller says more than the call."""

@@ -7,16 +7,37 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from xoscar_sc.errors import MsgTypeError
+from xoscar_sc.errors import MsgTypeError, SerializationError
 from xoscar_sc.serialize.plain import dumps_plain
 from xoscar_sc.serialize.values import Buffers, Segments, describe, dumps, loads
 
-_encoder = msgspec.msgpack.Encoder()
+Extension: TypeAlias = "tuple[type, Callable[[Any], Any], Callable[[Any], Any]]"
+"""A class that msgspec does not know, what makes something of it that msgspec does know, and what makes it of that."""
+
+
+Extensions: TypeAlias = "Mapping[type[Any], tuple[Callable[[Any], Any], Callable[[Any], Any]]]"
+"""The same as a user writes it: ``{cls: (encode, decode)}``."""
+
+
+def extensions_of(given: Extensions | None) -> tuple[Extension, ...]:
+    """What a user has declared.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    found = []
+    for kind, ways in cast("Any", given or {}).items():
+        if not isinstance(kind, type) or len(ways) != 2 or not all(map(callable, ways)):
+            raise TypeError(
+                f"types= has {kind!r}: {ways!r}; it is a class and two functions, to encode and to decode"
+            )
+        found.append((kind, *ways))
+    return tuple(found)
 
 
 class Types(NamedTuple):
@@ -24,10 +45,39 @@ class Types(NamedTuple):
 
     sends: Any = None
     receives: Any = None
+    extensions: tuple[Extension, ...] = ()
 
     def other_side(self) -> Types:
         """The same dialogue, as the other side sees it."""
-        return Types(self.receives, self.sends)
+        return Types(self.receives, self.sends, self.extensions)
+
+
+class _Extensions:
+    """What msgspec asks about classes that it does not know."""
+
+    def __init__(self, extensions: tuple[Extension, ...]) -> None:
+        self._extensions = extensions
+
+    def encode(self, value: Any) -> Any:
+        for kind, encode, _ in self._extensions:
+            if type(value) is kind:
+                return encode(value)
+        for kind, encode, _ in self._extensions:
+            if isinstance(value, kind):
+                return encode(value)
+        raise NotImplementedError(f"{type(value).__qualname__} is no type that is declared")
+
+    def decode(self, kind: type, value: Any) -> Any:
+        for known, _, decode in self._extensions:
+            if known is kind:
+                return decode(value)
+        raise NotImplementedError(f"{kind.__qualname__} is no type that is declared")
+
+    def schema(self, kind: type) -> dict[str, Any]:
+        for extension in self._extensions:
+            if extension[0] is kind:
+                return {"extension": describe_extension(extension)}
+        raise NotImplementedError
 
 
 class Codec:
@@ -37,8 +87,12 @@ class Codec:
         self.types = types
         self._plain = plain
         """Nothing is pickled, whatever the types."""
-        self._sends = None if types.sends is None else msgspec.msgpack.Decoder(types.sends)
-        self._receives = None if types.receives is None else msgspec.msgpack.Decoder(types.receives)
+        known = _Extensions(types.extensions)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=known.encode)
+        self._sends, self._receives = (
+            None if kind is None else msgspec.msgpack.Decoder(kind, dec_hook=known.decode)
+            for kind in (types.sends, types.receives)
+        )
 
     def pack(self, value: object, segments: Segments = None) -> bytes:
         """Encode a message that is sent.
@@ -54,7 +108,7 @@ class Codec:
     def _checked(self, decoder: msgspec.msgpack.Decoder[Any], value: object) -> tuple[bytes, Any]:
         """A message as it crosses, and as it arrives."""
         try:
-            body = _encoder.encode(value)
+            body = self._encoder.encode(value)
             return body, decoder.decode(body)
         except Exception as exc:  # of msgspec's, or of a type of the user's that checks itself
             text = f"{_name(self.types.sends)} is to be sent, and this is none: {describe(exc)}"
@@ -90,21 +144,24 @@ PLAIN = Codec(Types(), plain=True)
 
 def dump_types(types: Types) -> bytes:
     """What tells the other side of the types here; empty if there are none."""
-    return b"" if types == Types() else dumps((types, _schemas(types)))
+    if types == Types():
+        return b""
+    extensions = [(describe_extension(each), dumps(each)) for each in types.extensions]
+    return dumps((dumps((types.sends, types.receives)), _schemas(types), extensions))
 
 
 def load_types(data: bytes) -> Types:
     """The types that the other side has, as it sees them.
 
     Raises:
-        MsgTypeError: they are defined otherwise here; the text has the difference.
+        MsgTypeError: they are defined otherwise here; the text has the difference. Or an extension is not here.
         SerializationError: they are not there.
     """
     if not data:
         return Types()
-    types: Types
-    schemas: Sequence[str]
-    types, schemas = loads(data)  # type: ignore[misc]
+    kinds, schemas, described = cast("tuple[Any, list[str], list[tuple[str, bytes]]]", loads(data))
+    sends, receives = cast("tuple[Any, Any]", loads(kinds))
+    types = Types(sends, receives, tuple(_load_extension(*each) for each in described))
     for there, here in zip(schemas, _schemas(types), strict=True):
         if there != here:
             lines = difflib.unified_diff(
@@ -114,16 +171,35 @@ def load_types(data: bytes) -> Types:
     return types
 
 
+def _load_extension(there: str, data: bytes) -> Extension:
+    try:
+        extension: Extension = loads(data)  # type: ignore[assignment]
+    except SerializationError as exc:
+        raise MsgTypeError(f"the other side has the type {there}, which is not here: {exc}") from exc
+    here = describe_extension(extension)
+    if there != here:
+        raise MsgTypeError(f"the other side has the type {there}, and here it is {here}")
+    return extension
+
+
+def describe_extension(extension: Extension) -> str:
+    """An extension, as text: the same text for the same definition, as far as names tell."""
+    kind, *ways = extension
+    encode, decode = (getattr(way, "__qualname__", repr(way)) for way in ways)
+    return f"{kind.__module__}.{kind.__qualname__} (by {encode} and {decode})"
+
+
 def _schemas(types: Types) -> list[str]:
-    return [_schema(each) for each in types]
+    hook = _Extensions(types.extensions).schema
+    return [_schema(types.sends, hook), _schema(types.receives, hook)]
 
 
-def _schema(kind: Any) -> str:
+def _schema(kind: Any, hook: Callable[[type], dict[str, Any]]) -> str:
     """A type, as text: the same text for the same definition."""
     if kind is None:
         return ""
     try:
-        return json.dumps(msgspec.json.schema(kind), indent=1, sort_keys=True)
+        return json.dumps(msgspec.json.schema(kind, schema_hook=hook), indent=1, sort_keys=True)
     except Exception:  # a type that has no schema; its name will have to do
         return repr(kind)
 

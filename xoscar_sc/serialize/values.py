@@ -7,8 +7,10 @@ cloudpickle's too, and none of the scalars.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -16,11 +18,14 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from xoscar_sc.errors import SerializationError
+from xoscar_sc.serialize.for_numpy import dump_dates, has_dates
 
 PICKLE: Final = 0x80
 """The first byte of a pickle, which has others behind it; alone it is msgpack's empty map."""
 OUT_OF_BAND: Final = 64 << 10
 """Buffers of at least this many bytes become segments; smaller ones are cheaper to copy than to send apart."""
+
+_NOTED: Final = "__msgspec_cache__"
 
 SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 """What msgpack gives back as it was. Exact types only: an ``IntEnum`` is not an ``int``."""
@@ -36,7 +41,7 @@ def dumps(value: object, segments: Segments = None) -> bytes:
     """Encode ``value``.
 
     Args:
-        value: anything that pickle or cloudpickle takes; also a contiguous memoryview.
+        value: anything that pickle or cloudpickle takes; also a memoryview, of a format that Python itself can read.
         segments: large buffers are added here as flat views of the value's own memory, not copied: they must not
             change until they have been sent. Without it they are part of the result.
 
@@ -72,7 +77,10 @@ def dump_pickle(value: object, segments: Segments = None) -> bytes:
     try:
         body = pickle.dumps(value, 5, buffer_callback=callback)
         if b"__main__" not in body:
-            return body
+            if segments is None or callback is None or len(body) < OUT_OF_BAND or not has_dates(body):
+                return body
+            del segments[at:]
+            return dump_dates(value, callback)
     except Exception:  # noqa: S110 - whatever a type's own reduction raises, cloudpickle may do better
         pass
     if segments is not None:
@@ -88,8 +96,10 @@ def dump_pickle(value: object, segments: Segments = None) -> bytes:
 
 
 def set_apart(value: object) -> object:
-    """Wrap large bytes, which pickle would copy, so that they become a segment; return anything else as it is."""
+    """Wrap what pickle would copy or does not take, large bytes and views; return anything else as it is."""
     kind = type(value)
+    if kind is memoryview:
+        return _View(value)  # type: ignore[arg-type]
     if (kind is bytes or kind is bytearray) and len(value) >= OUT_OF_BAND:  # type: ignore[arg-type]
         return _Apart(value)  # type: ignore[arg-type]
     return value
@@ -121,6 +131,18 @@ class _Apart:
         return make, (pickle.PickleBuffer(self.value),)
 
 
+class _View:
+    """Stands for a memoryview, which pickle refuses, and is unpickled as one; cloudpickle would take longer."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: memoryview) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce_view(self.value)
+
+
 def _as_bytearray(buffer: bytes | bytearray | memoryview) -> bytearray:
     return buffer if type(buffer) is bytearray else bytearray(buffer)
 
@@ -133,14 +155,17 @@ def _as_view(buffer: bytes | bytearray | memoryview, code: str, shape: tuple[int
 
 
 def _reduce_view(view: memoryview) -> tuple[Any, ...]:
-    raw, shape = pickle.PickleBuffer(view), view.shape or ()
+    shape = view.shape or ()
     try:
-        if not view.c_contiguous:
-            raise BufferError("it is not C-contiguous")
-        _as_view(raw.raw(), view.format, shape)
+        flat: memoryview | bytes | bytearray
+        if view.c_contiguous and view.nbytes:
+            flat = view.cast("B")
+        else:  # its items in order; where they were is nothing that a receiver could have
+            flat = view.tobytes() if view.readonly else bytearray(view.tobytes())
+        _as_view(flat, view.format, shape)
     except (BufferError, TypeError, ValueError) as error:
-        raise SerializationError(f"this memoryview cannot be encoded: {error}; copy it first") from None
-    return _as_view, (raw, view.format, shape)
+        raise SerializationError(f"this memoryview cannot be encoded: {error}; cast it to bytes") from None
+    return _as_view, (pickle.PickleBuffer(flat), view.format, shape)
 
 
 def _refuse_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
@@ -150,8 +175,10 @@ def _refuse_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
 def _collector(segments: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
     def in_band(buffer: pickle.PickleBuffer) -> bool:
         try:
-            view = buffer.raw()
-        except BufferError:  # not contiguous
+            # Not a view of a view: Python 3.11 crashes when it collects a memoryview of which there is another buffer.
+            (owner,) = gc.get_referents(buffer) or (None,)
+            view = owner.cast("B") if type(owner) is memoryview and owner.c_contiguous else buffer.raw()
+        except (BufferError, TypeError):  # not contiguous, or empty
             return True
         if view.nbytes < OUT_OF_BAND:
             return True
@@ -161,15 +188,36 @@ def _collector(segments: list[memoryview]) -> Callable[[pickle.PickleBuffer], bo
     return in_band
 
 
+def _importable(cls: Any) -> bool:
+    """Whether a class is found elsewhere by its name."""
+    module = sys.modules.get(cls.__module__)
+    if module is None or cls.__module__ == "__main__":
+        return False
+    found: object = module
+    for part in cls.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is cls
+
+
 @cache
 def _by_value() -> type[pickle.Pickler]:
     """Cloudpickle's pickler, with memoryviews; loaded when it is first needed."""
     import cloudpickle
+
+    from xoscar_sc.serialize.structs import reduce_struct
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         # Cloudpickle's own rows for these two change the type: bytes, and a StringIO.
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(
             {memoryview: _reduce_view, io.TextIOWrapper: _refuse_file}
         )
+
+        def reducer_override(self, value: Any) -> Any:
+            # What msgspec has noted on a class of the user's cannot be encoded; it is noted again when it is missed.
+            if isinstance(value, type) and _NOTED in vars(value):
+                delattr(value, _NOTED)
+            if isinstance(value, type) and issubclass(value, msgspec.Struct) and not _importable(value):
+                return reduce_struct(value)
+            return super().reducer_override(value)
 
     return Pickler

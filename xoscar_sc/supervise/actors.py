@@ -16,16 +16,17 @@ import anyio
 
 from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import ActorCreated, ActorExited
-from xoscar_sc.runtime import BOUND, ActorRef, Overflow, Traits, is_actor_class, traits_of
+from xoscar_sc.runtime import BOUND, ActorRef, Overflow, Traits, check_snapshot, is_actor_class, traits_of
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.spec import check_mailbox, check_name
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
+    from xoscar_sc.state import Snapshots
     from xoscar_sc.supervise.nursery import PoolNursery
     from xoscar_sc.supervise.seats import Seat, Seats
 
-_LATER = ("restart", "backoff", "significant", "snapshot", "on_restart")
+_LATER = ("restart", "backoff", "significant", "on_restart")
 """Keywords of create_actor that are the package's and no actor's, and have no effect yet."""
 
 
@@ -38,6 +39,8 @@ class Wanted(NamedTuple):
     uid: str | None
     """Made up if it is None."""
     traits: Traits
+    snapshot: Snapshots | None = None
+    """Where its state outlives it."""
 
 
 class _Placed(NamedTuple):
@@ -90,7 +93,7 @@ class Actors:
     async def _make(self, wanted: Wanted, uid: str, token: str, seat: Seat) -> int:
         """Make it, with its name; its incarnation."""
         runtime = self._runtime
-        cls, args, kwargs, _, traits = wanted
+        cls, args, kwargs, _, traits, snapshot = wanted
         owner = (runtime.address, self._nursery.id, token)
         undo = partial(self._release, uid, token)
         try:
@@ -98,7 +101,7 @@ class Actors:
             await runtime.at_root("reserve", uid, seat.address, token, makers)
             undo = partial(self._unmake, uid, token, seat)
             incarnation: int = await runtime.ask(
-                seat.address, "create_actor", cls, args, kwargs, uid, owner, traits
+                seat.address, "create_actor", cls, args, kwargs, uid, owner, traits, snapshot
             )
             await runtime.at_root("bind", uid, token, seat.address, incarnation, traits)
         except BaseException:
@@ -211,6 +214,7 @@ def wanted_actor(
         TypeError, ValueError: what is wrong with it.
     """
     kwargs = dict(kwargs)
+    snapshot = kwargs.pop("snapshot", None)
     while isinstance(cls, partial):
         cls, args, kwargs = cls.func, (*cls.args, *args), {**cls.keywords, **kwargs}
         if is_actor_class(cls):
@@ -224,7 +228,9 @@ def wanted_actor(
             raise TypeError(f"{name}= is not supported yet")
     bound = BOUND if mailbox is None else mailbox
     check_mailbox(bound, overflow)
-    return Wanted(cls, args, kwargs, uid, traits_of(cls, bound, overflow))
+    if snapshot is not None:
+        check_snapshot(cls, uid, snapshot)
+    return Wanted(cls, args, kwargs, uid, traits_of(cls, bound, overflow), snapshot)
 
 
 def one_strategy(

@@ -177,6 +177,8 @@ class PoolNursery:
             overflow: what becomes of one more: its sender waits, ``"raise"`` gives the sender :exc:`MailboxFull`,
                 ``"drop_oldest"`` and ``"drop_newest"`` drop a message (:class:`MessageDropped`). Under all but
                 ``"wait"`` a call that finds the mailbox full gets :exc:`MailboxFull` as well.
+            kwargs: ``snapshot=``, a :class:`Snapshots`, says where the actor's state outlives its process; it goes with
+                ``uid=``. All others are for ``__init__``.
 
         Raises:
             what ``__init__`` or ``__post_create__`` raised; no actor exists then.
@@ -184,6 +186,7 @@ class PoolNursery:
             PoolNotExist, NoIdleSlot: there is no such pool.
             LaunchError: a pool could not be started for it.
             SerializationError: the class or an argument cannot be sent.
+            StateError: its state cannot be read, or somebody else has it.
 
         Cancellation: no actor is left.
         """

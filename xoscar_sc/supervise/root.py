@@ -46,6 +46,7 @@ class Root:
             pool_id = f"root-{secrets.token_hex(3)}"
             place = Place(self._directory.tree, str(self._directory.path), "root", pool_id, root="")
             self.runtime = Runtime(self._loop, place, timeouts, self._prepare)
+            self.runtime.make_directory = self._directory.create
             set_running_runtime(self.runtime)
             self._stack.push_async_callback(self._close)
             self._heed_sigterm()
