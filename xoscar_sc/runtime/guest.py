@@ -108,7 +108,7 @@ class Guest:
             self._held[uid].append((message, segments))
         elif (cell := self.runtime.find_cell(uid)) is not None:
             self._accept(cell, message, segments)
-        elif self.runtime.is_root and (found := self.runtime.names.find(uid)) is not None:
+        elif self.runtime.is_root and (found := self.runtime.directory.names.find(uid)) is not None:
             self._send(found.address, message, segments)
         else:
             self._held[uid] = [(message, segments)]
