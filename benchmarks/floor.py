@@ -263,6 +263,27 @@ class Floor:
         return {"kill": lost - begun}
 
 
+def outside(seconds: float) -> Values:
+    """A plain socket over the same network, between two processes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(_sock: socket.socket) -> None:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := peer.recv(SIZE):
+                peer.sendall(data)
+
+        with forked(answer), socket.create_connection(listener.getsockname()) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def ask() -> None:
+                sock.sendall(bytes(SIZE))
+                sock.recv(SIZE, socket.MSG_WAITALL)
+
+            return time_calls("outside", ask, seconds)
+
+
 def main(control: Control) -> None:
     with (
         forked(echo) as (echoing, one),
@@ -288,6 +309,7 @@ def main(control: Control) -> None:
                 "copy": floor.copy,
                 "durable.always": partial(insert, "always"),
                 "durable.never": partial(insert, "never"),
+                "outside": outside,
                 "near": floor.near,
                 "start": floor.start,
                 "memory": floor.memory,

@@ -164,6 +164,12 @@ class Package:
         await trio.run_process([sys.executable, "-c", "import xoscar_sc"])
         return {**values, "import": perf_counter() - begun}
 
+    async def outside(self, _seconds: float) -> Values:
+        """Two programs of their own: one that calls, and one that is called."""
+        done = await trio.run_process([sys.executable, "-m", "benchmarks.outside"], capture_stdout=True)
+        values: Values = json.loads(done.stdout)
+        return values
+
 
 async def _main(control: Control) -> None:
     async with xsc.open_pool_nursery(pools=2) as nursery:
@@ -190,6 +196,7 @@ async def _main(control: Control) -> None:
                 "copy": package.copy,
                 "durable.always": partial(durable.tell, first, "always"),
                 "durable.never": partial(durable.tell, first, "never"),
+                "outside": package.outside,
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

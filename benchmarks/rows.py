@@ -55,6 +55,7 @@ MEASURES = (
     Measure("copy", "copy", ("floor", "package"), 0.2, rounds=3),
     Measure("durable.always", "durable", ("floor", "package"), 0.5),
     Measure("durable.never", "durable", ("floor", "package"), 0.5),
+    Measure("outside", "outside", ("floor", "package"), place="free", rounds=3),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -122,6 +123,20 @@ ROWS = (
     Row(
         "durable", "durable tells, 64 tellers, no fsync", "k/s", _all("durable.never.64", "floor", "package")
     ),
+    Row(
+        "outside",
+        "call through a pool's door, p50",
+        "µs",
+        {"floor": "outside.p50", "package": "outside.own.p50"},
+    ),
+    Row(
+        "outside",
+        "call through the root's, p50",
+        "µs",
+        {"floor": "outside.p50", "package": "outside.door.p50"},
+    ),
+    Row("outside", "calls, 64 callers, root's door", "k/s", {"package": "outside.door.rate"}),
+    Row("outside", "stream, values, root's door", "k/s", {"package": "outside.door.read"}),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

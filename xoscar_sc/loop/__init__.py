@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from xoscar_sc.loop._base import Loop, Scope, Slot, Turn
 from xoscar_sc.loop._current import disturbed, open_loop, preload_trio, running_library, undisturbed
-from xoscar_sc.loop._ends import EndOfStream, StreamBroken, StreamClosed, WouldBlock
+from xoscar_sc.loop._ends import BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
 
 __all__ = [
+    "BrokenResourceError",
+    "ClosedResourceError",
     "EndOfStream",
     "Loop",
     "Scope",
     "Slot",
-    "StreamBroken",
-    "StreamClosed",
     "Turn",
     "WouldBlock",
     "disturbed",

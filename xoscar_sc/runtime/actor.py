@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from xoscar_sc.errors import XoscarError
+from xoscar_sc.errors import NotExposed, XoscarError
+from xoscar_sc.ipc import is_outside
+from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.methods import dispatches
 
 if TYPE_CHECKING:
@@ -96,7 +98,15 @@ class StatelessActor:
         return self._cell().unlocked()
 
     async def stop(self) -> None:
-        """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`."""
+        """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`.
+
+        Raises:
+            NotExposed: a program from outside has called it.
+        """
+        work = current_frame.get()
+        channel = getattr(work, "channel", None)
+        if channel is not None and getattr(work, "method", "") == "stop" and is_outside(channel):
+            raise NotExposed(f"actor {self.uid!r} is not for programs from outside to end")
         self._cell().stop_soon()
 
 

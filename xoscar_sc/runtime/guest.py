@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xoscar_sc.errors import ActorNotExist, ConnectionLost, NotExposed, ProtocolError, XoscarError
-from xoscar_sc.ipc import AnySocket, Channel, PlainChannel, Segments, dialogue_key
+from xoscar_sc.ipc import AnySocket, Channel, GuestChannel, PlainGuestChannel, Segments, dialogue_key
 from xoscar_sc.loop import Slot
 from xoscar_sc.protocol import (
     VERSION,
@@ -28,7 +28,7 @@ from xoscar_sc.protocol import (
     Tell,
 )
 from xoscar_sc.runtime.cell import Cell, State
-from xoscar_sc.runtime.leg import MOST, Leg
+from xoscar_sc.runtime.leg import Leg
 from xoscar_sc.runtime.methods import DURABLE
 from xoscar_sc.runtime.porch import Porch
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
@@ -63,7 +63,9 @@ class Guest:
         self._porch.instance = Porch(self)
         self._porch.state = State.ALIVE
         self._porch.mailbox.start()
-        kind = PlainChannel if gate.plain else Channel
+        self.plain = gate.plain
+        """Nothing that it is sent may be pickled: so it is here, or it wants it so."""
+        kind = PlainGuestChannel if gate.plain else GuestChannel
         hello = Hello(VERSION, runtime.place.tree, gate.address, runtime.place.name, 0)
         self.channel = kind(runtime.loop, sock, hello, self._receive, self._lost, runtime.timeouts.cancel)
         self.channel.max_message = gate.settings.max_message
@@ -77,10 +79,8 @@ class Guest:
     def _receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
         if isinstance(message, (Call, Tell)):
             if isinstance(message, Call):
-                if message.id in channel.serving or message.id in self._calls or message.id in self._asked:
-                    raise ProtocolError(f"call {message.id} was made twice")
                 message.chain = ()
-                message.plain = self.gate.plain
+                message.plain = self.plain = self.plain or message.plain
             self._begin(message, segments)
         elif isinstance(message, Cancel):
             self._cancel(message)
@@ -227,13 +227,11 @@ class Guest:
             return
         call = getattr(message, "id", None)
         channel.post(message, segments, None if call is None else dialogue_key(call))
-        if channel.waiting > MOST:
-            self.gate.refused(f"{self.name} does not read what it has asked for", self)
 
     def fail(self, call: int, exc: Exception) -> None:
         """End a call of its with an exception."""
         if not self.channel.closed:
-            post_failure(self.channel, call, exc, self.runtime.where(), plain=self.gate.plain)
+            post_failure(self.channel, call, exc, self.runtime.where(), plain=self.plain)
 
     def answered(self, call: int) -> None:
         """A call to another pool has ended."""

@@ -28,8 +28,8 @@ from xoscar_sc.protocol import (
 if TYPE_CHECKING:
     from xoscar_sc.runtime.guest import Guest
 
-MOST = 256 << 20
-"""Bytes that may wait for a pool that does not read, or for a client."""
+MOST = 1 << 32
+"""Bytes that may wait for a pool that does not read."""
 
 
 class Leg:
@@ -58,14 +58,14 @@ class Leg:
         except (OSError, AuthenticationError) as exc:
             await self._bury(f"{self.address} cannot be reached: {exc}", maybe_executed=False)
             return
-        if self._ended:
-            sock.close()
-            return
         hello = self._guest.hello()
         channel = RelayChannel(
             runtime.loop, sock, hello, runtime.receive, self._lost, runtime.timeouts.cancel
         )
         channel.passed = self._passed
+        if self._ended:  # it has said who it is: a pool wonders at those who have not
+            channel.close()
+            return
         self._channel = channel
         waiting, self._waiting = self._waiting, []
         for message, segments, key in waiting:
