@@ -232,6 +232,7 @@ async def test_a_failure_while_it_fails_counts_once() -> None:
         await child.fails_in_the_nursery(5)
         await next_of(events, Restarting)
         await until_answers(child)
+        await until(lambda: phases(sup) == {"child": "up"})
         assert restarts(sup) == {"child": 1}
 
 
