@@ -295,10 +295,10 @@ class Keeper:
         table.stopped(child.key)
         if child.key not in table:
             del self.children[child.key]
-            await child.drop()
-        elif table.phase(child.key) is Phase.DOWN:
-            await child.drop()
+        elif table.phase(child.key) is not Phase.DOWN:
+            return  # it is started again, and who has asked for that goes on waiting
         self._answer(child, XoscarError(f"{child.kind} {child.name!r} was stopped"))
+        await child.drop()
 
     async def _end(self, child: Child, how: How) -> None:
         try:

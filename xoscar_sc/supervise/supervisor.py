@@ -182,9 +182,7 @@ class Supervisor(Looking):
             name: unique in the supervisor; made up if it is None.
             restart: makes it a child, with its place in the order: those created after it are younger siblings. Without
                 it, it is only where children live, and comes back with them.
-            shutdown: see :meth:`create_actor`, as for ``backoff`` and ``significant``.
-            backoff: ...
-            significant: ...
+            shutdown: as for an actor, see :meth:`create_actor`; so are ``backoff`` and ``significant``.
             options: see :meth:`PoolNursery.start_pool`.
 
         Raises:
@@ -241,10 +239,7 @@ class Supervisor(Looking):
             fn: sync or async; returning is its normal end.
             args: for it.
             name: of the child and its pool; made up if it is None.
-            restart: see :meth:`create_actor`, as for what follows.
-            shutdown: ...
-            backoff: ...
-            significant: ...
+            restart: as for an actor, see :meth:`create_actor`; so are ``shutdown``, ``backoff`` and ``significant``.
 
         Raises:
             LaunchError: the pool could not be started.
@@ -287,10 +282,8 @@ class Supervisor(Looking):
             fill: an async function that creates its children.
             args: for ``fill``, behind the supervisor.
             name: of the child; made up if it is None.
-            restart: see :meth:`create_actor`, as for what follows.
+            restart: as for an actor, see :meth:`create_actor`; so are ``backoff`` and ``significant``.
             shutdown: as there; by default its children take the time that each of them has.
-            backoff: ...
-            significant: ...
             options: for :func:`open_supervisor`.
 
         Raises:
