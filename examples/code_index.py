@@ -379,9 +379,7 @@ def main() -> int:
         metavar="N",
         help=f"processes; {cpus} by default, one per CPU",
     )
-    parser.add_argument(
-        "--kill", action=argparse.BooleanOptionalAction, default=True, help="kill a pool in the middle"
-    )
+    parser.add_argument("--no-kill", dest="kill", action="store_false", help="let all pools live")
     options = parser.parse_args()
     directory = options.directory or sysconfig.get_path("stdlib")
     limit = options.files or (None if options.directory else STANDARD_FILES)
