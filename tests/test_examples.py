@@ -194,6 +194,7 @@ def test_the_index_counts_names_and_goes_on_after_files_it_cannot_parse(sources:
         f"left out {sources / name}" for name in ("half.py", "zero.py", "latin.py", "gone.py")
     }
     assert "No such file" in out
+    assert ("was killed in the middle, and came back" in out) == (pools > 0)
     assert f"processes besides this one: {pools + 1 if pools else 0} while it ran, none afterwards" in out
 
 
@@ -202,6 +203,7 @@ def test_the_index_takes_a_part_of_the_standard_library() -> None:
     assert (status, err) == (0, "")
     assert "40 of " in out
     assert "2 pools: 40 of 40 files" in out
+    assert "was killed in the middle, and came back" in out
     assert "times as fast" in out
 
 
