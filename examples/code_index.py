@@ -174,7 +174,7 @@ async def in_pools(paths: list[str], pools: int, advance: Advance, *, kill: bool
             advance(done)
             parsed += done
             if kill and run.killed is None and parsed * 2 >= len(paths):
-                victim = next(reversed(n.pools.values()))
+                victim = list(n.pools.values())[-1]
                 run.killed = victim.name, victim.pid
                 os.kill(victim.pid, signal.SIGKILL)
 
