@@ -158,6 +158,7 @@ ROWS = (
     Row("start", "memory of one, forked", "MB", _all("memory", *SUBJECTS)),
     Row("start", "memory of one, fresh", "MB", {"floor": "memory", "package": "memory.exec"}),
     Row("start", "SIGKILL to error in open call", "ms", _all("kill", *SUBJECTS)),
+    Row("start", "SIGKILL to answer of the next", "ms", {"floor": "start.fork", "package": "recover"}),
     Row("start", "import", "ms", {"floor": "import.libraries", "package": "import"}),
 )
 

@@ -108,11 +108,21 @@ class Guest:
             self._held[uid].append((message, segments))
         elif (cell := self.runtime.find_cell(uid)) is not None:
             self._accept(cell, message, segments)
-        elif self.runtime.is_root and (found := self.runtime.names.find(uid)) is not None:
-            self._send(found.address, message, segments)
+        elif (
+            self.runtime.is_root and (found := self.runtime.directory.names.find(uid, ready=True)) is not None
+        ):
+            self._send(found.address, message, segments, found)
         else:
-            self._held[uid] = [(message, segments)]
-            self.runtime.loop.spawn(self._look_for, uid)
+            self.look_for(message, segments, 0)
+
+    def look_for(self, message: Call | Tell, segments: Segments, seen: int) -> None:
+        """Send a message when it is known where its actor is: one that is restarted, in a later life than ``seen``."""
+        held = self._held.get(message.uid)
+        if held is not None:
+            held.append((message, segments))
+        else:
+            self._held[message.uid] = [(message, segments)]
+            self.runtime.loop.spawn(self._look_for, message.uid, seen)
 
     def _accept(self, cell: Cell, message: Call | Tell, segments: Segments) -> None:
         if cell.incarnation != message.incarnation != 0:
@@ -120,26 +130,30 @@ class Guest:
         else:
             cell.accept(RemoteWork(cell, message, segments, self.channel))
 
-    def _send(self, address: str, message: Call | Tell, segments: Segments) -> None:
+    def _send(
+        self, address: str, message: Call | Tell, segments: Segments, found: Found | None = None
+    ) -> None:
         leg = self._legs.get(address)
         if leg is None:
             leg = self._legs[address] = Leg(self, address)
         try:
-            leg.call(message, segments)
+            leg.call(message, segments, found)
         except XoscarError as exc:
             self._refuse(message, exc)
             return
         if isinstance(message, Call):
             self._calls[message.id] = leg
 
-    async def _look_for(self, uid: str) -> None:
+    async def _look_for(self, uid: str, seen: int) -> None:
         """Find out where an actor is, and say there what has been said to it meanwhile."""
         found: Found | None = None
         failure: Exception | None = None
         try:
             found = await self.runtime.at_root("find", uid, False)
+            if found is not None and found.traits.child:
+                found = await self.runtime.at_root("locate", uid, found.traits.child, seen)
         except XoscarError as exc:
-            failure = exc
+            found, failure = None, exc
         for message, segments in self._held.pop(uid, ()):
             if self.channel.closed:
                 return
@@ -148,7 +162,7 @@ class Guest:
             elif (cell := self.runtime.find_cell(uid)) is not None:
                 self._accept(cell, message, segments)
             else:
-                self._send(found.address, message, segments)
+                self._send(found.address, message, segments, found)
 
     def _cancel(self, message: Cancel) -> None:
         call = message.id
@@ -179,9 +193,7 @@ class Guest:
     # What it asks of the porch
 
     def _ask(self, message: Call | Tell, segments: Segments) -> None:
-        if isinstance(
-            message, Tell
-        ):  # inside a tree, pools tell each other much; none of it is for guests to say
+        if isinstance(message, Tell):  # what pools tell each other is not for guests to say
             self._refuse(message, NotExposed("a program from outside has nothing to tell a pool"))
         elif message.method in _FUNCTIONS:
             self._asked[message.id] = self.runtime.loop.slot()

@@ -59,11 +59,14 @@ class Intake:
         """What a message gets that the actor will not answer any more."""
         raise NotImplementedError
 
+    def turn_away(self, work: Work) -> None:
+        """Refuse a message, since the actor takes no more."""
+        raise NotImplementedError
+
     def accept(self, work: Work) -> None:
         """Take a message: it runs now, or when those before it have run, or is refused."""
         if self.ending:
-            work.refuse(self.died(maybe_executed=False))
-            work.executed()
+            self.turn_away(work)
             return
         known = self.methods.get(work.method)
         if known is not None and known.apart:

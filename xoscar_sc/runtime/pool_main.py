@@ -12,6 +12,7 @@ import trio
 from xoscar_sc.launch import Launcher, LocalLauncher
 from xoscar_sc.loop import open_loop
 from xoscar_sc.runtime.current import set_running_runtime
+from xoscar_sc.runtime.heartbeat import Heart
 from xoscar_sc.runtime.place import Place
 from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.timeouts import Timeouts
@@ -23,6 +24,8 @@ class PoolConfig(msgspec.Struct, frozen=True):
     place: Place
     timeouts: Timeouts
     loglevel: int | str | None = None
+    heartbeat: float | None = None
+    """Seconds for which it may show no sign of life; None if nobody looks for one."""
 
 
 def run_pool(channel: socket.socket, guardian: socket.socket, payload: bytes) -> Any:
@@ -43,6 +46,9 @@ async def _live(config: PoolConfig, sock: socket.socket, guardian: socket.socket
         runtime = Runtime(loop, config.place, config.timeouts, attached)
         runtime.launcher = launcher
         set_running_runtime(runtime)
+        heart: Heart | None = None
+        if config.heartbeat is not None:
+            heart = Heart(loop, config.place.directory, config.place.pool_id, config.heartbeat)
         runtime.peers.listen()
         parent = runtime.peers.open(sock)
         await parent.wait_greeting()
@@ -53,4 +59,6 @@ async def _live(config: PoolConfig, sock: socket.socket, guardian: socket.socket
         runtime.closed = True
         await launcher.aclose()
         runtime.peers.close()
+        if heart is not None:
+            heart.stop()
         return code

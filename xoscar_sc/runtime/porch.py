@@ -48,7 +48,7 @@ class Porch(StatelessActor):
         if found is not None:
             self._saw(uid, found.address)
         # Which of that uid it is does not matter to who knows it by its uid: it may be started again.
-        return None if found is None else found._replace(incarnation=0)
+        return None if found is None else found._replace(incarnation=0, traits=found.traits._replace(child=0))
 
     async def describe(self, uid: str, incarnation: int) -> Found | None:
         """As :meth:`find`, for one that is known."""
@@ -87,7 +87,7 @@ class Porch(StatelessActor):
         ref = await self._gate.create_actor(self._guest, name, tuple(args), kwargs, uid)
         target = ref.__target__()
         self._saw(target.uid, target.address)
-        return target.uid, Found(target.address, 0, target.traits)
+        return target.uid, Found(target.address, 0, target.traits._replace(child=0))
 
     async def _where(self, uid: str) -> Found:
         found = await self.find(uid, False)

@@ -304,6 +304,7 @@ class Work(Frame):
         elif self.stage is not ANSWERED:
             self.stage = ANSWERED
             self.answer_error(exc)
+            self.cell.raised(self.method, exc)
 
     def _cancelled(self, exc: BaseException) -> None:
         if self.stage is ANSWERED:
@@ -405,6 +406,11 @@ class Work(Frame):
             self.scope.cancel()
         else:
             self.refuse(exc)
+
+    def pass_on(self, heir: Cell) -> None:
+        """It is for the next incarnation of its actor."""
+        self.cell = heir
+        heir.accept(self)
 
     def refuse(self, exc: BaseException) -> None:
         """It never runs, because of ``exc``."""
