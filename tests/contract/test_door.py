@@ -661,3 +661,19 @@ async def test_what_was_made_for_a_guest_ends_with_it(tmp_path: Path) -> None:
             assert isinstance(await g.ask("mine", "add", 1), Reply)
             await g.ask("", "leave")
             await until(lambda: not n.actors)
+
+
+@pytest.mark.parametrize("pools", [0, 1])
+@both_drivers
+async def test_no_durable_tell_from_outside_ends_an_actor(pools: int, tmp_path: Path) -> None:
+    async with xsc.open_pool_nursery(pools, address=LOOPBACK, auth=SECRET) as n:
+        assert n.address is not None
+        keep = xsc.Snapshots(tmp_path / "state.db")
+        desk = await n.create_actor(Desk, uid="desk", snapshot=keep, pool="pool-1" if pools else None)
+        async with guest(n.address) as g:
+            await g.say(g.call("desk", "__tell_durable__", pack(["stop", b"\x90", ""])))
+            answer = await g.hear(Failed)
+            assert answer.failure.type_name == "xoscar_sc.errors.NotExposed"
+            await g.say(g.call("desk", "__tell_durable__", pack(["add", pack([5]), ""])))
+            await g.hear(Reply)
+        assert await desk.add(1) == 6

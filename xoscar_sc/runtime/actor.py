@@ -103,10 +103,8 @@ class StatelessActor:
         Raises:
             NotExposed: a program from outside has called it.
         """
-        work = current_frame.get()
-        channel = getattr(work, "channel", None)
-        if channel is not None and getattr(work, "method", "") == "stop" and is_outside(channel):
-            raise NotExposed(f"actor {self.uid!r} is not for programs from outside to end")
+        if getattr(current_frame.get(), "method", "") == "stop":
+            refuse_outside(self.uid)
         self._cell().stop_soon()
 
 
@@ -116,6 +114,17 @@ class Actor(StatelessActor):
     Its public methods, sync or async, are what references to it can call. Names that begin with an underscore cannot be
     called from outside. ``__init__`` runs in the actor's pool.
     """
+
+
+def refuse_outside(uid: str) -> None:
+    """Refuse to end an actor for the message in hand, if that is a program's from outside.
+
+    Raises:
+        NotExposed: it is.
+    """
+    channel = getattr(current_frame.get(), "channel", None)
+    if channel is not None and is_outside(channel):
+        raise NotExposed(f"actor {uid!r} is not for programs from outside to end")
 
 
 def is_actor_class(cls: Any) -> bool:
