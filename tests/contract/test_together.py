@@ -171,3 +171,29 @@ async def test_a_reference_that_a_client_hands_to_an_actor_outlives_a_restart(tm
             before = await ref.pid()
             os.kill(before, signal.SIGKILL)
             assert await dies(ref.pid) == await dies(inside.ask_other) != before
+
+
+@both_drivers
+async def test_a_group_goes_on_with_members_that_were_restarted() -> None:
+    async with xsc.open_supervisor(1, intensity=100) as sup:
+        group = await sup.create_group(Pid, size=2)
+        before = await group.pid()
+
+        async def hold() -> None:
+            with pytest.raises(xsc.ActorDied):
+                await group.hold()
+
+        async with anyio.create_task_group() as calls:
+            for _ in group:
+                calls.start_soon(hold)
+            for member in group:
+                await member.wait_held()
+            os.kill(before, signal.SIGKILL)
+        with anyio.fail_after(SECONDS):
+            assert {await group.pid() for _ in group} == {await group[0].pid()} != {before}
+        await group[0].destroy()
+        with pytest.raises(xsc.ActorNotExist):  # it is met once
+            for _ in range(4):
+                await group.pid()
+        for _ in range(4):
+            await group.pid()
