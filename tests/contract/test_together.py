@@ -11,6 +11,8 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
+import trio.testing
 
 import xoscar_sc as xsc
 from tests.contract.driving import both_drivers, program
@@ -197,3 +199,23 @@ async def test_a_group_goes_on_with_members_that_were_restarted() -> None:
                 await group.pid()
         for _ in range(4):
             await group.pid()
+
+
+async def test_a_connection_that_was_left_leaves_no_task() -> None:
+    timeouts = xsc.Timeouts(heartbeat=3600.0)
+    async with xsc.open_supervisor(1, address=LOOPBACK, timeouts=timeouts) as sup:
+        await sup.create_actor(Pid, uid="pid")
+
+        async def use() -> None:
+            async with xsc.connect(sup.address) as remote:
+                await (await remote.actor_ref("pid")).pid()
+            await trio.testing.wait_all_tasks_blocked()
+
+        for _ in range(3):
+            await use()
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(10):
+            await use()
+        with anyio.fail_after(5):
+            while trio.lowlevel.current_statistics().tasks_living > before + 3:
+                await trio.testing.wait_all_tasks_blocked(0.01)
