@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +52,31 @@ class Pid(xsc.Actor):
             os.kill(os.getpid(), signal.SIGKILL)
         return os.getpid()
 
+    def stop_for_good(self) -> None:
+        """End the pool, which is restarted after a failure only."""
+        sys.exit(0)
+
     def keep(self, other: Any) -> None:
         self.other = other
 
     async def ask_other(self) -> int:
         pid: int = await self.other.pid()
         return pid
+
+
+class Slow(Pid):
+    """Is not ready, but for the first time, before a file is there."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__()
+        self.path = Path(directory)
+
+    async def __post_create__(self) -> None:
+        first = self.path / "first"
+        if first.exists():
+            while not (self.path / "go").exists():  # noqa: ASYNC110 - the file is another process's
+                await anyio.sleep(0.01)
+        first.touch()
 
 
 async def dies(call: Any) -> int:
@@ -78,18 +98,20 @@ SERVER = """
 
     if __name__ == "__main__":
         try:
-            trio.run(serve, sys.argv[1])
+            trio.run(serve, sys.argv[1], sys.argv[2])
         except KeyboardInterrupt:
             pass
 """
 
 
-async def serve(kind: str) -> None:
+async def serve(kind: str, directory: str) -> None:
     """A supervisor with a door, and in it a pool with one."""
     async with xsc.open_supervisor(intensity=100, address=LOOPBACK, pickle=kind != "plain") as sup:
         await sup.create_actor(Pid, uid="pid", pool=await sup.start_pool("p", restart="permanent"))
-        pool = await sup.start_pool("with-a-door", restart="permanent", address=LOOPBACK)
+        pool = await sup.start_pool("with-a-door", restart="transient", address=LOOPBACK)
         await sup.create_actor(Pid, uid="inside", pool=pool)
+        place = await sup.start_pool("for-slow", restart="permanent")
+        await sup.create_actor(Slow, directory, uid="slow", pool=place)
         print(sup.address, flush=True)
         print(pool.door, flush=True)
         await anyio.sleep_forever()
@@ -98,7 +120,7 @@ async def serve(kind: str) -> None:
 @contextmanager
 def served(tmp_path: Path, kind: str = "") -> Iterator[tuple[str, str]]:
     """A program that does that: where its doors are."""
-    with program(tmp_path, SERVER, kind) as running:
+    with program(tmp_path, SERVER, kind, str(tmp_path)) as running:
         try:
             yield running.line(), running.line()
         finally:
@@ -219,3 +241,50 @@ async def test_a_connection_that_was_left_leaves_no_task() -> None:
         with anyio.fail_after(5):
             while trio.lowlevel.current_statistics().tasks_living > before + 3:
                 await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def fill(inner: xsc.Supervisor) -> None:
+    await inner.create_actor(Pid, uid="deep")
+
+
+@both_drivers
+async def test_the_door_of_a_supervisor_comes_back_where_it_was() -> None:
+    async with xsc.open_supervisor(1, intensity=100) as sup:
+        inner = await sup.start_supervisor(fill, name="inner", intensity=0, address=LOOPBACK)
+        assert inner.address is not None
+        async with xsc.connect(inner.address) as remote:
+            deep = await remote.actor_ref("deep")
+            os.kill(await deep.pid(), signal.SIGKILL)
+            await dies(deep.pid)
+            assert sup.supervisors["inner"] is not inner
+            assert sup.supervisors["inner"].address == inner.address
+
+
+@both_drivers
+async def test_another_door_of_a_tree_is_used_when_the_last_one_was_lost(tmp_path: Path) -> None:
+    with served(tmp_path) as (address, door):
+        async with xsc.connect(address) as remote, xsc.connect(door) as other:
+            inside = await other.actor_ref("inside")
+            ref = await remote.actor_ref("pid")
+            with pytest.raises(xsc.ConnectionLost):
+                await inside.stop_for_good()
+            while other.connected:  # noqa: ASYNC110 - the loop ends at once, as a rule
+                await anyio.sleep(0.001)
+            with anyio.fail_after(SECONDS):
+                assert await ref.pid()
+
+
+@both_drivers
+async def test_an_actor_that_is_being_restarted_is_not_alive_from_outside_either(tmp_path: Path) -> None:
+    with served(tmp_path) as (address, _):
+        async with xsc.connect(address) as remote:
+            ref = await remote.actor_ref("slow")
+            assert await ref.is_alive()
+            os.kill(await ref.pid(), signal.SIGKILL)
+            with pytest.raises(xsc.ActorDied, match="pool 'for-slow'"):
+                while True:
+                    await ref.pid()
+            assert not await ref.is_alive()
+            (tmp_path / "go").touch()
+            assert await dies(ref.pid)
+            assert await ref.is_alive()

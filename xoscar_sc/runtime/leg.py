@@ -144,10 +144,12 @@ class Leg:
     def _lost(self, channel: Channel, error: Exception | None) -> None:
         if not self._ended:
             why = f"the connection to {self.address} was lost" + (f": {error}" if error else "")
-            self._runtime.loop.spawn(self._bury, why)
+            hello = channel.peer
+            self._runtime.loop.spawn(self._bury, why, *(() if hello is None else (hello.pool, hello.pid)))
 
-    async def _bury(self, why: str, *, maybe_executed: bool = True) -> None:
-        reason, _ = await self._runtime.peers.obituary(self.address, why, maybe_executed=maybe_executed)
+    async def _bury(self, why: str, pool: str = "", pid: int = 0, *, maybe_executed: bool = True) -> None:
+        peers = self._runtime.peers
+        reason, _ = await peers.obituary(self.address, why, pool=pool, pid=pid, maybe_executed=maybe_executed)
         self._fail(reason)
 
     def _fail(self, reason: Callable[[], Exception]) -> None:

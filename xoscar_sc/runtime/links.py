@@ -80,6 +80,11 @@ class Link:
         """In which the connection that there is looks for signs of life."""
         self.closed = False
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+        return self.channel is not None and not self.channel.closed
+
     async def connect(self) -> Channel:
         """The connection, which is made if there is none.
 
@@ -251,9 +256,13 @@ class Links:
             return self.open(parsed) if str(parsed) not in self._links else self._links[str(parsed)]
         if isinstance(parsed, UnixAddress):
             directory = parsed.path.rpartition("/")[0]
-            for link in reversed(self._links.values()):
-                if directory in link.directories and not link.closed:
-                    return link
+            links = [
+                link
+                for link in reversed(self._links.values())
+                if directory in link.directories and not link.closed
+            ]
+            # A tree may have several doors: one that is there, before one that was lost.
+            return next((link for link in links if link.connected), links[0] if links else None)
         return None
 
     async def find(self, address: str) -> Link | None:

@@ -223,11 +223,14 @@ class Peers:
     ) -> tuple[Callable[[], Exception], bool]:
         """What the calls to a pool end with that cannot be reached any more, and whether it is known to have ended."""
         pool_id = Path(address).stem
-        if not pool:
-            pool, pid = self._lost_ones.get(address, (pool_id, 0))
         found: ProcessExit | None = None
         with anyio.move_on_after(self._runtime.timeouts.obituary):
             found = await self._runtime.exit_of(pool_id)
+        if not pool:
+            channel = self._channels.get(address)  # whose end has not been read yet
+            hello = None if channel is None else channel.peer
+            known = (pool_id, 0) if hello is None else (hello.pool, hello.pid)
+            pool, pid = self._lost_ones.get(address, known)
         if found is None:
             return (lambda: ConnectionLost(otherwise)), False
         return died(found, pool, pid, maybe_executed=maybe_executed), True

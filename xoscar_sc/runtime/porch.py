@@ -56,9 +56,10 @@ class Porch(StatelessActor):
 
     async def is_alive(self, uid: str, incarnation: int) -> bool:
         """Whether an actor takes messages."""
-        try:
-            found = await self._where(uid)
-        except ActorNotExist:
+        found: Found | None = None
+        if self._gate.admits(uid):
+            found = await self._runtime.at_root("find_up", uid)
+        if found is None:
             return False
         return bool(await self._runtime.ask(found.address, "is_alive", uid, incarnation))
 

@@ -13,8 +13,6 @@ from msgspec.structs import replace
 
 from xoscar_sc.errors import ActorNotExist, PoolDied, PoolNotExist, XoscarError
 from xoscar_sc.events import Exit
-from xoscar_sc.ipc import tcp
-from xoscar_sc.protocol import TcpAddress
 from xoscar_sc.runtime import ActorRef, Ending
 from xoscar_sc.serialize import record
 from xoscar_sc.strategy import Strategy
@@ -22,7 +20,7 @@ from xoscar_sc.supervise.actors import Again, Ended, Wanted
 from xoscar_sc.supervise.children import ChildSpec
 from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.seats import Seat
-from xoscar_sc.supervise.spec import PoolSpec
+from xoscar_sc.supervise.spec import PoolSpec, same_port
 
 if TYPE_CHECKING:
     from xoscar_sc.supervise.supervisor import Supervisor
@@ -238,9 +236,7 @@ class PoolChild(Child):
         super().__init__(sup, f"pool {pool.name}", pool.name, spec)
         gate = pool.spec.door
         if gate is not None and pool.door is not None:
-            # Where the kernel chose a port, the clients know that one.
-            port = tcp.parse(pool.door).port
-            gate = replace(gate, address=str(TcpAddress(tcp.parse(gate.address).host, port)))
+            gate = replace(gate, address=same_port(gate.address, pool.door))
         self._spec = PoolSpec(pool.name, pool.spec.label, pool.spec.cpus, pool.spec.env, gate)
         self.pool = pool
 

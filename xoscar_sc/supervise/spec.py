@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from xoscar_sc.ipc import Auth
+from xoscar_sc.ipc import Auth, tcp
+from xoscar_sc.protocol import TcpAddress
 from xoscar_sc.runtime import GateSettings, Overflow, check_settings
 
 
@@ -78,6 +79,11 @@ def door(
     if exposed.classes and not makes_actors:
         raise ValueError("expose= has actor classes: actors are made at the door of a nursery, not of a pool")
     return settings
+
+
+def same_port(address: str, opened: str) -> str:
+    """Where to open a door again: where it was wanted, at the port that it has got, which its clients know."""
+    return str(TcpAddress(tcp.parse(address).host, tcp.parse(opened).port))
 
 
 def check_name(name: object, what: str) -> None:

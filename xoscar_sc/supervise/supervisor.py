@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 from xoscar_sc.errors import ActorAlreadyExist, PoolDied
@@ -24,7 +23,7 @@ from xoscar_sc.supervise.pool import Pool
 from xoscar_sc.supervise.pools import Pools
 from xoscar_sc.supervise.pulses import watch
 from xoscar_sc.supervise.seats import Seat
-from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_name
+from xoscar_sc.supervise.spec import PoolSpec, check_callable, check_name, same_port
 from xoscar_sc.supervise.tasks import PoolTask
 
 T = TypeVar("T")
@@ -300,10 +299,14 @@ class Supervisor(Looking):
         self._check_free(name)
         spec = ChildSpec(restart, significant, shutdown, backoff)
         name = name or f"{getattr(fill, '__name__', 'supervisor')}-{self.runtime.serial()}"
-        open_block = partial(open_supervisor, name=name, **options)
-        open_block()  # what is wrong with the options is told at once
-        child = SupervisorChild(self, name, spec, lambda inner: fill(inner, *args), open_block)
+        options["name"] = name
+        open_supervisor(**options)  # what is wrong with them is told at once
+        block = lambda: open_supervisor(**options)  # noqa: E731
+        child = SupervisorChild(self, name, spec, lambda inner: fill(inner, *args), block)
         await child.start()
+        door = child.inner.address
+        if door is not None and options.get("advertise") is None:
+            options["address"] = same_port(options["address"], door)
         self._keeper.add(child)
         return child.inner
 
