@@ -92,11 +92,14 @@ class Link:
             if self.closed:
                 raise ConnectionLost(f"the connection to {self.address} was closed from here")
             pause = _SHORTEST
+            patience = self._runtime.loop.now() + self._runtime.timeouts.greeting
             while True:
                 try:
                     return await self._connect_once()
                 except (OSError, ConnectionLost) as exc:
-                    left = self._until - self._runtime.loop.now()
+                    # Who is hung up on may have been one of too many at the door: that is no answer yet.
+                    until = max(self._until, patience) if isinstance(exc, ConnectionLost) else self._until
+                    left = until - self._runtime.loop.now()
                     if left <= 0 or self.closed:
                         raise ConnectionLost(f"{self.address} cannot be reached: {exc}") from exc
                 await anyio.sleep(min(pause * random.uniform(0.5, 1), left))
