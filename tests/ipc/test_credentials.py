@@ -211,7 +211,7 @@ def tree() -> Iterator[TreeDirectory]:
 
 def keep(directory: TreeDirectory, address: TcpAddress = WHERE) -> tuple[Secret, Path]:
     secret = Secret.generate()
-    return secret, keep_secret(str(directory.path), address, secret)
+    return secret, keep_secret(str(directory.path), address, secret)[0]
 
 
 def test_a_trees_own_secret_is_found_by_its_address(runtime_dir: Path) -> None:

@@ -185,15 +185,25 @@ def _key_file(address: TcpAddress) -> str:
     return f"tcp-{address.host.replace(':', '_')}-{address.port}.key"
 
 
-def keep_secret(directory: str, address: TcpAddress, secret: Secret) -> Path:
-    """Put a tree's own secret into its directory, where programs of the same user find it.
+def keep_secret(directory: str, address: TcpAddress, secret: Secret) -> tuple[Path, Secret]:
+    """Put a tree's own secret into its directory, where programs of the same user find it; where, and the secret.
+
+    If a listener of this tree was killed that had this address, its secret is there still, and goes on being used: who
+    comes again meanwhile has read it.
 
     Raises:
         OSError: it cannot be written.
     """
     path = Path(directory) / _key_file(address)
-    secret.save(path)
-    return path
+    try:
+        secret.save(path)
+    except FileExistsError:
+        try:
+            secret = Secret.from_file(path)
+        except ValueError:  # it was killed as it wrote that
+            path.unlink()
+            secret.save(path)
+    return path, secret
 
 
 def find_secret(address: TcpAddress) -> Secret:

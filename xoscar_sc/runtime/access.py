@@ -145,8 +145,9 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}: {exc}") from exc
     if known is None:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
-    place = address if near else known.address
-    return ActorRef(place, uid, known.traits.child, traits=known.traits)
+    if not near:
+        return _ref(uid, known)
+    return ActorRef(address, uid, known.traits.child, traits=known.traits)
 
 
 async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:

@@ -88,9 +88,9 @@ class Gate:
         try:
             bound = tcp.local(sock)
             if self._auth is None:
-                self._auth = Secret.generate()
                 self.runtime.make_directory()
-                self._key_file = keep_secret(self.runtime.place.directory, bound, self._auth)
+                directory = self.runtime.place.directory
+                self._key_file, self._auth = keep_secret(directory, bound, Secret.generate())
             reached = self.settings.advertise
             self.address = str(bound if reached is None else advertised(reached, bound))
             self._listener = tcp.listen(

@@ -97,6 +97,8 @@ class Lasting:
         peers = self._runtime.peers
         if not peers.is_near(target.address):  # another program's: its names are not kept here
             return await attempt()
+        if not target.incarnation:  # it was found by another program, which goes by the uid
+            target.incarnation = target.traits.child
         while True:
             address, life = target.address, target.life
             channel: Channel | None = None

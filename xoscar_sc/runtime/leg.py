@@ -171,7 +171,9 @@ class Leg:
             self._guest.fail(call, exc)
         elif exc.maybe_executed:
             text = f"actor {uid!r} died with its pool: {exc}"
-            self._guest.fail(call, ActorDied(text, uid=uid, cause=str(exc), maybe_executed=True))
+            died = ActorDied(text, uid=uid, cause=str(exc), maybe_executed=True)
+            died.__cause__ = exc  # by which a method is known to be repeated, if it is idempotent
+            self._guest.fail(call, died)
         else:
             self._guest.look_for(*kept)
 

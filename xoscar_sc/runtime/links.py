@@ -76,6 +76,8 @@ class Link:
         """Blocks that are open."""
         self._until = 0.0
         """When those who wait for a new connection give up."""
+        self._pulse = anyio.CancelScope()
+        """In which the connection that there is looks for signs of life."""
         self.closed = False
 
     async def connect(self) -> Channel:
@@ -115,7 +117,9 @@ class Link:
                 channel.close()
                 raise ConnectionLost(f"the connection to {self.address} was closed from here")
             self.channel = channel
-            runtime.loop.spawn(self._beat, channel)
+            self._pulse.cancel()
+            self._pulse = anyio.CancelScope()
+            runtime.loop.spawn(self._beat, channel, self._pulse)
             return channel
         raise ConnectionLost(f"no answer within {seconds} s")
 
@@ -172,6 +176,7 @@ class Link:
         self._runtime.peers.unroute(channel)
         if self.channel is channel:
             self.channel = None
+            self._pulse.cancel()
             if self.users and not self.closed and not self._runtime.closed and self.welcome is not None:
                 self._until = self._runtime.loop.now() + self.welcome.lease
                 self._runtime.loop.spawn(self._restore)
@@ -182,8 +187,12 @@ class Link:
         except XoscarError:  # whoever calls next hears of it
             pass
 
-    async def _beat(self, channel: Channel) -> None:
+    async def _beat(self, channel: Channel, pulse: anyio.CancelScope) -> None:
         """Ask every so often whether the other program still does anything: its kernel may go on without it."""
+        with pulse:
+            await self._ask_often(channel)
+
+    async def _ask_often(self, channel: Channel) -> None:
         runtime = self._runtime
         seconds = runtime.timeouts.heartbeat
         while seconds:
@@ -210,6 +219,7 @@ class Link:
                 except XoscarError:
                     pass
             channel.close()
+        self._pulse.cancel()
 
 
 class Links:

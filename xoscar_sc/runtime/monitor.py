@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
-import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 from msgspec.structs import replace
 
@@ -18,10 +17,10 @@ from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import Exit, ExitKind, Restarted
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.protocol import Failure
+from xoscar_sc.runtime.names import ending_from, found_from
 from xoscar_sc.serialize import rebuild
 
 if TYPE_CHECKING:
-    from xoscar_sc.runtime.names import Ending, Found
     from xoscar_sc.runtime.ref import Target
 
 E = TypeVar("E")
@@ -42,6 +41,8 @@ class Monitor(Generic[E]):
         self._restarts = restarts
         self._scope = anyio.CancelScope()
         self._entered = False
+        self._child = target.traits.child
+        self._life = 0
 
     @undisturbed
     async def __aenter__(self) -> MemoryObjectReceiveStream[E]:
@@ -76,29 +77,49 @@ class Monitor(Generic[E]):
 
     def _lasts(self) -> bool:
         """Whether its supervisor may start it again."""
+        return bool(self._target.traits.child)
+
+    def _near(self) -> bool:
+        """Whether it is this tree's root that knows of its restarts; else its own tree is asked."""
         target = self._target
-        return bool(target.traits.child) and target.runtime().peers.is_near(target.address)
+        return target.runtime().peers.is_near(target.address)
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        runtime = self._target.runtime()
+        return await (
+            runtime.at_root(method, *args)
+            if self._near()
+            else runtime.ask(self._target.address, method, *args)
+        )
 
     async def _learn_life(self) -> None:
         """What was before now is nothing to tell of."""
         target = self._target
-        found: Found | None = await target.runtime().at_root("find", target.uid, False)
-        if found is not None and found.traits.child == target.traits.child:
+        try:
+            found = found_from(await self._ask("find", target.uid, False))
+        except XoscarError:
+            if self._near():
+                raise
+            return  # the other program cannot be reached, which is the exit then
+        if found is None:
+            return
+        if found.traits.child == target.traits.child:
             target.rebind(found)
+        elif not self._near() and not target.incarnation and found.traits.child:
+            self._child, self._life = found.traits.child, found.life  # that program has been started again
 
     async def _last_exit(self) -> Exit:
         """Wait until an actor has ended that is restarted, and does not come back any more; say how."""
-        target, seen = self._target, self._target.life
+        target, seen = self._target, self._life or self._target.life
         while True:
-            found: Found | None
-            last: Ending | None
             try:
-                found, last = await target.runtime().at_root("follow", target.uid, target.traits.child, seen)
+                known = await self._ask("follow", target.uid, self._child, seen)
             except XoscarError as exc:
                 return Exit("failed", error=exc)
+            found, last = found_from(known[0]), known[1]
             exit_ = Exit("failed", error=ActorNotExist(f"there is no actor {target.uid!r}, any more"))
             if last is not None:
-                exit_ = _rebuilt(*last)
+                exit_ = _rebuilt(*ending_from(last))
             if found is None:
                 return exit_
             seen = found.life
@@ -122,10 +143,7 @@ class Monitor(Generic[E]):
             return Exit(kind, exc.exit_code, exc.signal, exc)
         except XoscarError as exc:
             return Exit("failed", error=exc)
-        if not isinstance(exit_, Exit):  # from a program that pickles nothing
-            exit_, failure = Exit(**exit_), msgspec.convert(failure, Failure | None)
-        assert isinstance(exit_, Exit)
-        return _rebuilt(exit_, failure)
+        return _rebuilt(*ending_from((exit_, failure)))
 
 
 def _rebuilt(exit_: Exit, failure: Failure | None) -> Exit:

@@ -50,6 +50,14 @@ def found_from(value: Any) -> Found | None:
     return value if value is None or isinstance(value, Found) else msgspec.convert(value, Found)
 
 
+def ending_from(value: Any) -> Ending:
+    """How an actor has ended, as another program has said it; see :func:`found_from`."""
+    exit_, failure = value
+    if not isinstance(exit_, Exit):
+        exit_, failure = Exit(**exit_), msgspec.convert(failure, Failure | None)
+    return Ending(exit_, failure)
+
+
 @dataclass(slots=True)
 class _Entry:
     """A uid that is taken."""

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from xoscar_sc.errors import ActorNotExist, PoolDied, PoolNotExist, XoscarError
 from xoscar_sc.events import Exit
+from xoscar_sc.ipc import tcp
+from xoscar_sc.protocol import TcpAddress
 from xoscar_sc.runtime import ActorRef, Ending
 from xoscar_sc.serialize import record
 from xoscar_sc.strategy import Strategy
@@ -234,7 +236,12 @@ class PoolChild(Child):
 
     def __init__(self, sup: Supervisor, pool: Pool, spec: ChildSpec) -> None:
         super().__init__(sup, f"pool {pool.name}", pool.name, spec)
-        self._spec = PoolSpec(pool.name, pool.spec.label, pool.spec.cpus, pool.spec.env)
+        gate = pool.spec.door
+        if gate is not None and pool.door is not None:
+            # Where the kernel chose a port, the clients know that one.
+            port = tcp.parse(pool.door).port
+            gate = replace(gate, address=str(TcpAddress(tcp.parse(gate.address).host, port)))
+        self._spec = PoolSpec(pool.name, pool.spec.label, pool.spec.cpus, pool.spec.env, gate)
         self.pool = pool
 
     def record(self) -> dict[str, str]:
