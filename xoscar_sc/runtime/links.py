@@ -166,6 +166,11 @@ class Link:
         """What it takes to connect to the same program."""
         return self.address, self._auth, self._pickle
 
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+        return self.channel is not None and not self.channel.closed
+
     async def ask(self, method: str, *args: Any) -> Any:
         """Ask the other side's porch."""
         return await self._runtime.ask(self.address, method, *args)
@@ -237,6 +242,8 @@ class Links:
         """
         key = str(address)
         link = self._links.get(key)
+        if link is not None and not link.users and not link.open and link.key() != (key, auth, pickle):
+            link.closed = True  # it was tried otherwise, and led nowhere
         if link is None or link.closed:
             link = self._links[key] = Link(self._runtime, address, auth, pickle=pickle)
         elif link.key() != (key, link.key()[1] if auth is None else auth, pickle):
