@@ -171,6 +171,13 @@ class Gate:
         self._guests.add(guest)
         session = self._sessions.setdefault(knock.session, _Session())
         session.guests.add(guest)
+        try:
+            await guest.channel.wait_greeting()
+        except ConnectionLost:  # who has proved itself may leave
+            pass
+        except BaseException:
+            guest.close("it has not said hello")
+            raise
 
     def _handshake(self) -> ServerHandshake:
         place = self.runtime.place

@@ -80,11 +80,6 @@ class Link:
         """In which the connection that there is looks for signs of life."""
         self.closed = False
 
-    @property
-    def connected(self) -> bool:
-        """Whether the connection stands, as far as is known here."""
-        return self.channel is not None and not self.channel.closed
-
     async def connect(self) -> Channel:
         """The connection, which is made if there is none.
 
@@ -99,11 +94,14 @@ class Link:
             if self.closed:
                 raise ConnectionLost(f"the connection to {self.address} was closed from here")
             pause = _SHORTEST
+            patience = self._runtime.loop.now() + self._runtime.timeouts.greeting
             while True:
                 try:
                     return await self._connect_once()
                 except (OSError, ConnectionLost) as exc:
-                    left = self._until - self._runtime.loop.now()
+                    # Who is hung up on may have been one of too many at the door: that is no answer yet.
+                    until = max(self._until, patience) if isinstance(exc, ConnectionLost) else self._until
+                    left = until - self._runtime.loop.now()
                     if left <= 0 or self.closed:
                         raise ConnectionLost(f"{self.address} cannot be reached: {exc}") from exc
                 await anyio.sleep(min(pause * random.uniform(0.5, 1), left))
@@ -167,6 +165,11 @@ class Link:
     def key(self) -> tuple[str, Auth | None, bool]:
         """What it takes to connect to the same program."""
         return self.address, self._auth, self._pickle
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+        return self.channel is not None and not self.channel.closed
 
     async def ask(self, method: str, *args: Any) -> Any:
         """Ask the other side's porch."""
@@ -239,6 +242,8 @@ class Links:
         """
         key = str(address)
         link = self._links.get(key)
+        if link is not None and not link.users and not link.open and link.key() != (key, auth, pickle):
+            link.closed = True  # it was tried otherwise, and led nowhere
         if link is None or link.closed:
             link = self._links[key] = Link(self._runtime, address, auth, pickle=pickle)
         elif link.key() != (key, link.key()[1] if auth is None else auth, pickle):
@@ -262,7 +267,7 @@ class Links:
                 if directory in link.directories and not link.closed
             ]
             # A tree may have several doors: one that is there, before one that was lost.
-            return next((link for link in links if link.connected), links[0] if links else None)
+            return next((link for link in links if link.open), links[0] if links else None)
         return None
 
     async def find(self, address: str) -> Link | None:
