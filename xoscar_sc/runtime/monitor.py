@@ -18,6 +18,7 @@ from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.protocol import Failure
+from xoscar_sc.runtime.current import check_library
 from xoscar_sc.serialize import rebuild
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Monitor:
             raise RuntimeError("a monitor watches once: ask the reference for another")
         self._entered = True
         runtime = self._target.runtime()
+        check_library(runtime.loop, "a monitor")
         self._run_shielded = runtime.loop.run_shielded
         self._ended = runtime.loop.slot()
         self._send, self._receive = anyio.create_memory_object_stream[Exit](1)

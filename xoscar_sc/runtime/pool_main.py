@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import Any
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
 
 from xoscar_sc.launch import Launcher, LocalLauncher
-from xoscar_sc.loop import open_loop
+from xoscar_sc.loop import open_loop, run_as_guest
 from xoscar_sc.runtime.current import set_running_runtime
 from xoscar_sc.runtime.place import Place
 from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from xoscar_sc.loop import Host
 
 
 class PoolConfig(msgspec.Struct, frozen=True):
@@ -23,6 +28,10 @@ class PoolConfig(msgspec.Struct, frozen=True):
     place: Place
     timeouts: Timeouts
     loglevel: int | str | None = None
+    asyncio: bool = False
+    """Its trio runs as a guest on an asyncio loop."""
+    uvloop: bool = False
+    """... which is one of uvloop's."""
 
 
 def run_pool(channel: socket.socket, guardian: socket.socket, payload: bytes) -> Any:
@@ -30,26 +39,38 @@ def run_pool(channel: socket.socket, guardian: socket.socket, payload: bytes) ->
     config = msgspec.msgpack.decode(payload, type=PoolConfig)
     if config.loglevel is not None:
         logging.basicConfig(level=config.loglevel)
-    return trio.run(_live, config, channel, guardian)
+    if not config.asyncio:
+        return trio.run(_live, config, channel, guardian)
+    return run_as_guest(partial(_live, config, channel, guardian), uvloop=config.uvloop)
 
 
-async def _live(config: PoolConfig, sock: socket.socket, guardian: socket.socket) -> Any:
+async def _live(
+    config: PoolConfig, sock: socket.socket, guardian: socket.socket, host: Host | None = None
+) -> Any:
     async with open_loop() as loop:
         launcher = LocalLauncher.attach(loop, guardian)
 
         async def attached() -> Launcher:
             return launcher
 
-        runtime = Runtime(loop, config.place, config.timeouts, attached)
-        runtime.launcher = launcher
-        set_running_runtime(runtime)
-        runtime.peers.listen()
-        parent = runtime.peers.open(sock)
-        await parent.wait_greeting()
-        runtime.peers.add(config.place.parent, parent)
-        code = await runtime.stopping.wait()
-        runtime.peers.stop_listening()
-        await runtime.end_actors(cancel=runtime.cancelling)
+        async with AsyncExitStack() as stack:
+            if host is None:
+                runtime = Runtime(loop, config.place, config.timeouts, attached)
+            else:
+                from xoscar_sc.runtime.infected import InfectedRuntime
+
+                runtime = await InfectedRuntime.open(
+                    stack, host, loop, config.place, config.timeouts, attached
+                )
+            runtime.launcher = launcher
+            set_running_runtime(runtime)
+            runtime.peers.listen()
+            parent = runtime.peers.open(sock)
+            await parent.wait_greeting()
+            runtime.peers.add(config.place.parent, parent)
+            code = await runtime.stopping.wait()
+            runtime.peers.stop_listening()
+            await runtime.end_actors(cancel=runtime.cancelling)
         runtime.closed = True
         await launcher.aclose()
         runtime.peers.close()

@@ -7,7 +7,7 @@ a channel, :class:`LocalWork` a slot of a task in this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -250,7 +250,7 @@ class Work(Frame):
         cancelled = self.cell.runtime.loop.cancelled
         valued = True
         try:
-            value = rest if rest.__class__ in KINDS else await undergo(rest)
+            value = rest if rest.__class__ in KINDS else await self._undergo()(rest)
             if value.__class__ in KINDS:
                 if self.cell.asked_to_end:
                     self.end_stream()
@@ -269,6 +269,11 @@ class Work(Frame):
             self._raised(exc)
         else:
             self._returned(value, valued=valued)
+
+    def _undergo(self) -> Callable[[Any], Awaitable[Any]]:
+        """How what it gave is awaited: dialogues and batches are this package's own code."""
+        own = self.conversation is not None or (self.batch and not self.cell.intercepts)
+        return undergo if own else self.cell.undergo
 
     # Answering
 
