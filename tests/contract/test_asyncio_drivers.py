@@ -151,8 +151,8 @@ async def test_native_cancellation_reaches_the_other_side_and_is_waited_for(
             began, ended = tmp_path / f"{name} began", tmp_path / f"{name} ended"
             await cancelled(way, functools.partial(what, actor, name), began.exists)
             assert began.exists()
-            if way == "twice":
-                await until(ended.exists)  # a task that is cancelled twice does not wait
+            if way in ("twice", "gather"):  # who does not wait: for the end at all, or for all of two
+                await until(ended.exists)
             assert ended.exists()
             current = asyncio.current_task()
             assert current is not None
@@ -174,10 +174,12 @@ async def test_native_cancellation_of_whole_nurseries_leaves_nothing(way: str, t
     began = tmp_path / "block began"
     if way == "wait_for":
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(block(), 5)
+            await asyncio.wait_for(block(), 3)
     else:
         await cancelled(way, block, began.exists)
-    assert len(pids) == (4 if way == "gather" else 2)
+    if way == "gather":  # which waits for the first of the two that ends
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    assert len(pids) >= 2
     assert all(is_gone(pid) for pid in pids)
     if way != "twice":
         assert (tmp_path / "block ended").exists()
@@ -192,7 +194,7 @@ async def test_a_nursery_that_is_cancelled_while_it_opens_or_is_left_leaves_noth
         async with xsc.open_pool_nursery(pools=2) as n:
             await n.run(abs, -1)
 
-    for step in range(0, 120, 6):
+    for step in range(0, 120, 15):
         task = asyncio.ensure_future(block())
         for _ in range(step):
             await asyncio.sleep(0.0005)

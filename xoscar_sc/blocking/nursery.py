@@ -124,12 +124,18 @@ class BlockingNursery:
 
         self._leaving = anyio.Event()
         async with BlockingPortal() as portal:
-            with anyio.CancelScope() as self._scope:
-                async with self._open() as self._nursery:
-                    self._portal = portal
-                    self._opened.set()
-                    await self._leaving.wait()
-            self._portal = None
+            try:
+                with anyio.CancelScope() as self._scope:
+                    async with self._open() as self._nursery:
+                        self._portal = portal
+                        self._opened.set()
+                        await self._leaving.wait()
+            except (
+                BaseException
+            ) as exc:  # it is raised where the block is left, and not in a group of the portal's
+                self._failure = exc
+            finally:
+                self._portal = None
 
     # What others wait for
 
