@@ -168,6 +168,8 @@ def test_the_end_of_the_program_closes_what_was_left_open(backend: str, tmp_path
 
         if __name__ == "__main__":
             n = xsc.blocking.open_pool_nursery(1, backend={backend!r}).start()
+            with xsc.blocking.open_pool_nursery(1, backend={backend!r}) as other:
+                other.create_actor(Counter)
             counter = n.create_actor(Counter)
             print(counter.add(1))
         """,

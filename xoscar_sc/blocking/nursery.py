@@ -35,6 +35,7 @@ class BlockingNursery:
         self._backend = backend
         self._thread: threading.Thread | None = None
         self._opened = threading.Event()
+        self._at_exit: Callable[[], None]
         self._portal: BlockingPortal | None = None
         self._nursery: PoolNursery | None = None
         self._leaving: anyio.Event
@@ -50,7 +51,8 @@ class BlockingNursery:
             raise RuntimeError("this nursery has been opened already; call open_pool_nursery() again")
         self._thread = threading.Thread(target=self._run, name="xoscar_sc", daemon=True)
         self._thread.start()
-        atexit.register(_close, weakref.ref(self))
+        self._at_exit = partial(_close, weakref.ref(self))
+        atexit.register(self._at_exit)
         try:
             self._opened.wait()
         except BaseException:  # Ctrl-C
@@ -93,7 +95,7 @@ class BlockingNursery:
                 thread.join()
             except BaseException as exc:  # Ctrl-C: less patience
                 interrupted, cancel = exc, True
-        atexit.unregister(_close)
+        atexit.unregister(self._at_exit)
         failure, self._failure = self._failure, None
         if interrupted is not None:
             raise interrupted
