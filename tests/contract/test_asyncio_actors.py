@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -411,3 +414,99 @@ class Opening(xsc.AsyncioActor):
     @xsc.context
     async def talk(self, ctx: Any) -> None:
         await ctx.started()
+
+
+async def test_what_ends_is_forgotten() -> None:
+    async def some(count: int) -> None:
+        for _ in range(count):
+            await actor.add(1)
+            await actor.call(other, "add", 1)
+            assert [number async for number in actor.numbers(2)] == [0, 1]
+            with pytest.raises(Mine):
+                await actor.fail()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await actor.add(1)
+
+    async with xsc.open_pool_nursery(pools=0) as n:
+        pool = await n.start_pool(asyncio=True)
+        actor = await pool.create_actor(Quiet)
+        other = await pool.create_actor(Quiet)
+        await some(50)
+        tasks, objects, *descriptors_and_threads = await pool.run(look)
+        await some(300)
+        more_tasks, more_objects, *more = await pool.run(look)
+        assert more_tasks == tasks
+        assert more == descriptors_and_threads
+        assert more_objects < objects + 300
+
+
+def look() -> tuple[int, int, int, int]:
+    gc.collect()
+    tasks = asyncio.all_tasks(asyncio.get_running_loop())
+    return (
+        len(tasks),
+        len(gc.get_objects()),
+        len(os.listdir("/proc/self/fd")),
+        len(os.listdir("/proc/self/task")),
+    )
+
+
+class Quiet(Legacy):
+    """Keeps no log."""
+
+    async def numbers(self, up_to: int) -> AsyncIterator[int]:
+        for number in range(up_to):
+            await asyncio.sleep(0)
+            yield number
+
+
+async def test_the_death_of_the_other_pool_is_an_error_in_asyncio_code() -> None:
+    async with xsc.open_pool_nursery(pools=0) as n:
+        pool = await n.start_pool(asyncio=True)
+        actor = await pool.create_actor(Legacy)
+        try:
+            async with xsc.open_pool_nursery(pools=1) as inner:
+                victim = await inner.create_actor(TrioCode)
+                (other,) = inner.pools.values()
+                os.kill(other.pid, signal.SIGKILL)
+                with pytest.raises(xsc.PoolDied):
+                    await actor.call(victim, "add", 1)
+                await anyio.sleep_forever()
+        except xsc.PoolDied:
+            pass
+        assert await actor.add(1) == 2
+
+
+async def test_their_state_comes_back(tmp_path: Any) -> None:
+    store = xsc.Snapshots(tmp_path / "state.db")
+    async with xsc.open_pool_nursery(pools=0) as n:
+        pool = await n.start_pool(asyncio=True)
+        for expected in (1, 2):
+            actor = await pool.create_actor(Kept, uid="kept", snapshot=store)
+            await actor.count.tell.durable()
+            assert await actor.value() == expected
+            await actor.destroy()
+
+
+class Kept(xsc.AsyncioActor):
+    """Its state outlives it."""
+
+    def __init__(self) -> None:
+        self.counted = 0
+
+    async def count(self) -> None:
+        await asyncio.sleep(0)
+        self.counted += 1
+
+    async def value(self) -> int:
+        await asyncio.sleep(0)
+        return self.counted
+
+    async def __snapshot__(self) -> int:
+        await asyncio.sleep(0)
+        return self.counted
+
+    async def __restore__(self, state: int) -> None:
+        await asyncio.sleep(0)
+        self.counted = state

@@ -21,6 +21,7 @@ from xoscar_sc.runtime.actor import Message
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.generators import KINDS, Feed, Left, run_generator
+from xoscar_sc.runtime.methods import DURABLE
 from xoscar_sc.serialize import describe
 
 if TYPE_CHECKING:
@@ -271,9 +272,9 @@ class Work(Frame):
             self._returned(value, valued=valued)
 
     def _undergo(self) -> Callable[[Any], Awaitable[Any]]:
-        """How what it gave is awaited: dialogues and batches are this package's own code."""
-        own = self.conversation is not None or (self.batch and not self.cell.intercepts)
-        return undergo if own else self.cell.undergo
+        """How what it gave is awaited: dialogues, batches and durable tells are this package's own code."""
+        own = self.conversation is not None or self.method == DURABLE
+        return undergo if own or (self.batch and not self.cell.intercepts) else self.cell.undergo
 
     # Answering
 
