@@ -14,6 +14,9 @@ endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
+# Tests at a time: most of them wait more than they work.
+JOBS ?= $(shell nproc)
+
 # A stamp names the interpreter's version: with another one the environment is made anew.
 MADE := $(VENV)/.made-$(VERSION)
 RUN := $(VENV)/.run-$(VERSION)
@@ -63,7 +66,7 @@ demo: $(RUN)
 
 test: check
 	@$(COMPILE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(DEV)
 	$(call quietly,ruff check)

@@ -30,6 +30,13 @@ class Echo(xsc.Actor):
         await trio.lowlevel.checkpoint()
         return value
 
+    @xsc.context
+    async def talk(self, ctx: xsc.Context) -> None:
+        await ctx.started()
+        async with ctx.open_stream() as stream:
+            async for value in stream:
+                await stream.send(value)
+
     async def look(self, value: memoryview) -> int:
         return sum(value[::PAGE])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 from statistics import median
@@ -15,6 +16,7 @@ from benchmarks.actors import Echo
 from benchmarks.common import Values, uss
 
 FORKS = 5
+RECOVERIES = 20
 FRESH = {"LD_BIND_NOW": "1"}
 """Is read only when a program is loaded, so that a pool with it cannot be forked."""
 
@@ -75,8 +77,30 @@ async def kill() -> Values:
     return {"kill": median(lost)}
 
 
+async def recover() -> Values:
+    """From the signal to the answer of the next incarnation, to a caller that tries until it has one."""
+    back: list[float] = []
+    async with xsc.open_supervisor(1, intensity=RECOVERIES) as sup:
+        echo = await sup.create_actor(Echo)
+        for _ in range(RECOVERIES):
+            await echo.plain(b"")
+            (pool,) = sup.pools.values()
+            begun = perf_counter()
+            os.kill(pool.pid, signal.SIGKILL)
+            while True:
+                try:
+                    await echo.plain(b"")
+                except xsc.ActorDied:  # it was sent before the end was seen
+                    continue
+                break
+            back.append(perf_counter() - begun)
+    back.sort()
+    return {"recover": median(back), "recover.worst": back[-1]}
+
+
 async def main() -> None:
-    print(json.dumps({**await pools(), **await kill()}))
+    logging.getLogger("xoscar_sc").addHandler(logging.NullHandler())
+    print(json.dumps({**await pools(), **await kill(), **await recover()}))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,16 @@ class Package:
                 items += 1
         return {"read": items / (perf_counter() - begun)}
 
+    async def talk(self, seconds: float) -> Values:
+        """One message each way, through the stream of a dialogue that is open."""
+        async with self.echo.talk.open_context() as (ctx, _), ctx.open_stream() as stream:
+
+            async def back() -> None:
+                await stream.send(PAYLOAD)
+                await stream.receive()
+
+            return await time_awaits("talk", back, seconds)
+
     async def array(self, seconds: float) -> Values:
         echo, values = self.echo, Values()
 
@@ -196,6 +206,7 @@ async def _main(control: Control) -> None:
                 "tell": package.tell,
                 "batch": package.batch,
                 "read": package.read,
+                "talk": package.talk,
                 "array": package.array,
                 "sizes": partial(package.sizes, SIZES),
                 "large": partial(package.sizes, LARGE),

@@ -49,6 +49,7 @@ MEASURES = (
     Measure("tell", "tell", ("floor", "bare", "stdlib", "package")),
     Measure("batch", "batch", ("floor", "stdlib", "package")),
     Measure("read", "read", ("package",)),
+    Measure("talk", "read", ("package",)),
     Measure("array", "array", ("floor", "stdlib", "package")),
     Measure("sizes", "sizes", ("floor", "package"), 0.1),
     Measure("large", "sizes", ("floor", "package"), 0.1, rounds=2),
@@ -110,6 +111,12 @@ ROWS = (
     Row("tell", "tells", "k/s", _all("tell", *SUBJECTS)),
     Row("batch", "batch, items", "k/s", _all("batch", *SUBJECTS)),
     Row("read", "stream, values", "k/s", {**_all("tell", "floor", "bare"), "package": "read"}),
+    Row(
+        "read",
+        "dialogue, there and back, p50",
+        "µs",
+        {**_all("call.p50", "floor", "bare"), "package": "talk.p50"},
+    ),
     Row("array", "1 MiB, one way, p50", "ms", _all("array.to.1.p50", "floor", "stdlib", "package")),
     Row("array", "1 MiB, there and back, p50", "ms", _all("array.back.1.p50", "floor", "stdlib", "package")),
     Row("array", "64 MiB, one way, p50", "ms", _all("array.to.64.p50", "floor", "stdlib", "package")),
@@ -169,6 +176,7 @@ ROWS = (
     Row("start", "memory of one, forked", "MB", _all("memory", *SUBJECTS)),
     Row("start", "memory of one, fresh", "MB", {"floor": "memory", "package": "memory.exec"}),
     Row("start", "SIGKILL to error in open call", "ms", _all("kill", *SUBJECTS)),
+    Row("start", "SIGKILL to answer of the next", "ms", {"floor": "start.fork", "package": "recover"}),
     Row("start", "import", "ms", {"floor": "import.libraries", "package": "import"}),
 )
 

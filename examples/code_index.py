@@ -4,18 +4,22 @@
     python examples/code_index.py --files 500 ~/src   at most 500 files of a directory of yours
     python examples/code_index.py --pools 1           with one process
     python examples/code_index.py --pools 0           the same actors, all in this process
+    python examples/code_index.py --no-kill           without a death in the middle
 
 Each parser is an actor in a pool of its own. It gets a few files by one message, and no more than ``IN_HAND`` such
 messages at a time. What it finds goes to the index by ``batch``, one message for all of its files; a file that
-cannot be parsed is a ``tell``. In the end the same files are parsed once more without any pools, to see what
-these have brought.
+cannot be parsed is a ``tell``. When half of the files are done, one of the pools is killed: its parser comes back in a
+new process, and what it had in hand is parsed again. In the end the same files are parsed once more without any
+pools, to see what these have brought, and that nothing was lost or counted twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import io
+import logging
 import os
 import signal
 import sys
@@ -96,6 +100,7 @@ class Index(xsc.Actor):
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.added: set[str] = set()
 
     @xsc.extensible
     async def add(self, path: str, names: dict[str, int]) -> None:
@@ -104,8 +109,10 @@ class Index(xsc.Actor):
     @add.batch
     async def add_many(self, args_list: list[Any], kwargs_list: list[Any]) -> None:
         for args, kwargs in zip(args_list, kwargs_list, strict=True):
-            _path, names = self.add.bind(*args, **kwargs)
-            self.tally.add(names)
+            path, names = self.add.bind(*args, **kwargs)
+            if path not in self.added:  # a parser that died may have sent it before
+                self.added.add(path)
+                self.tally.add(names)
 
     async def skip(self, path: str, why: str) -> None:
         self.tally.skipped[path] = why
@@ -146,18 +153,33 @@ class Run:
         """Seconds for starting and ending processes, a part of the others."""
         self.found: tuple[dict[str, int], dict[str, int], dict[str, str]] = ({}, {}, {})
         self.processes: dict[int, str] = {}
+        self.killed: tuple[str, int] | None = None
+        """The pool that was killed in the middle, and its process."""
 
 
-async def in_pools(paths: list[str], pools: int, advance: Advance) -> Run:
+async def in_pools(paths: list[str], pools: int, advance: Advance, *, kill: bool) -> Run:
     run = Run(in_words(pools, "pool"), paths)
     chunks = (paths[at : at + FILES_A_MESSAGE] for at in range(0, len(paths), FILES_A_MESSAGE))
+    parsed = 0
 
     async def feed(parser: xsc.ActorRef[Parser]) -> None:
+        nonlocal parsed
         for chunk in chunks:  # whoever is free takes the next one
-            advance(await parser.parse(chunk))
+            while True:
+                try:
+                    done = await parser.parse(chunk)
+                    break
+                except xsc.ActorDied:
+                    continue  # it comes back, and does it again
+            advance(done)
+            parsed += done
+            if kill and run.killed is None and parsed * 2 >= len(paths):
+                victim = list(n.pools.values())[-1]
+                run.killed = victim.name, victim.pid
+                os.kill(victim.pid, signal.SIGKILL)
 
     begin = time.perf_counter()
-    async with xsc.open_pool_nursery(pools) as n:
+    async with xsc.open_pool_nursery(pools, supervise=xsc.Supervision()) as n:
         index = await n.create_actor(Index, uid="index", strategy=xsc.strategy.MainPool())
         # One in each pool; without pools one that lives here, as the index does.
         parsers = [await n.create_actor(Parser, index) for _ in range(pools or 1)]
@@ -357,12 +379,14 @@ def main() -> int:
         metavar="N",
         help=f"processes; {cpus} by default, one per CPU",
     )
+    parser.add_argument("--no-kill", dest="kill", action="store_false", help="let all pools live")
     options = parser.parse_args()
     directory = options.directory or sysconfig.get_path("stdlib")
     limit = options.files or (None if options.directory else STANDARD_FILES)
     if not Path(directory).is_dir():
         parser.error(f"there is no directory {directory}")
 
+    logging.getLogger("xoscar_sc").setLevel(logging.ERROR)  # the death in the middle is told of below
     console = Console(highlight=False)
     print(f"looking for Python files under {directory}", flush=True)
     everything = list(python_files(directory))
@@ -374,7 +398,8 @@ def main() -> int:
     print(f"{len(paths):,} of {in_words(len(everything), 'file')}, {size / 1e6:.1f} MB", flush=True)
 
     with Bar(console, in_words(options.pools, "pool"), len(paths)) as advance:
-        pooled = trio.run(in_pools, paths, options.pools, advance)
+        kill = options.kill and options.pools > 0
+        pooled = trio.run(functools.partial(in_pools, paths, options.pools, advance, kill=kill))
     left = still_there({**pooled.processes, **processes_under(os.getpid())})
     with Bar(console, "without actors", len(paths)) as advance:
         alone = in_one_process(paths, advance)
@@ -387,6 +412,8 @@ def main() -> int:
     show_times(console, pooled, alone)
     print()
     count = len(pooled.processes)
+    if pooled.killed is not None:
+        print("{} (process {}) was killed in the middle, and came back".format(*pooled.killed))
     print(
         f"processes besides this one: {count} while it ran, {', '.join(map(str, left)) or 'none'} afterwards"
     )

@@ -87,6 +87,24 @@ SAYS = {
         ],
         "7 actors, each in a process of its own: all have ended",
     ],
+    "service_tree": [
+        "tea is number 1",
+        "milk is number 2",
+        "the store's process is killed",
+        "coffee is number 1",
+        "bomb one",
+        "  the call may have been executed: True",
+        "bomb two",
+        "  the call may have been executed: True",
+        "sugar is number 2",
+        "storage is up, restarts: 0",
+        "  store is up, restarts: 1",
+        "  index is up, restarts: 1",
+        "front is up, restarts: 0",
+        "  counter is up, restarts: 1",
+        "    clerk is up, restarts: 0",
+        "disk restarted, store restarted, clerk restarted, counter gave up, counter restarted",
+    ],
     "failures": [
         "an exception of our own: 3 more of tea; 'tea', 3",
         "  its own note: ask again on Monday",
@@ -181,6 +199,7 @@ def test_the_index_counts_names_and_goes_on_after_files_it_cannot_parse(sources:
         f"left out {sources / name}" for name in ("half.py", "zero.py", "latin.py", "gone.py")
     }
     assert "No such file" in out
+    assert ("was killed in the middle, and came back" in out) == (pools > 0)
     assert f"processes besides this one: {pools + 1 if pools else 0} while it ran, none afterwards" in out
 
 
@@ -189,6 +208,7 @@ def test_the_index_takes_a_part_of_the_standard_library() -> None:
     assert (status, err) == (0, "")
     assert "40 of " in out
     assert "2 pools: 40 of 40 files" in out
+    assert "was killed in the middle, and came back" in out
     assert "times as fast" in out
 
 

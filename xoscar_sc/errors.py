@@ -23,6 +23,7 @@
     │   └── FrameTooLarge        ... or announced more bytes than admitted
     ├── SerializationError       a value cannot be encoded, or cannot be decoded
     │   └── MsgTypeError         ... because it is not of the declared type
+    ├── RestartIntensityExceeded   a supervisor has given up; a group of what it saw
     ├── ContextCancelled         the other side of a dialogue cancelled it
     ├── Lagged                   a subscriber was too slow, and missed messages
     ├── AsyncioCancelled         an asyncio task that trio code waits for was cancelled by others
@@ -37,6 +38,8 @@ An exception of a user's method arrives as its own type; none of these stands in
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = [
     "ActorAlreadyExist",
@@ -62,6 +65,7 @@ __all__ = [
     "PoolNotExist",
     "ProtocolError",
     "RemoteError",
+    "RestartIntensityExceeded",
     "RuntimeDirError",
     "SerializationError",
     "StateDamaged",
@@ -261,6 +265,18 @@ class AsyncioCancelled(XoscarError):
 
     It is an error like others: trio's own cancellation it is not, and the cancel scopes around it do not swallow it.
     """
+
+
+class RestartIntensityExceeded(XoscarError, ExceptionGroup[Exception]):
+    """A supervisor has restarted its children as often as it may, and one has ended again: it has given up.
+
+    A group of the ends that it has seen within the period, oldest first: each as the exception that the child failed
+    with, or as one that says how its process ended.
+    """
+
+    def derive(self, excs: Sequence[Exception], /) -> RestartIntensityExceeded:  # type: ignore[override]
+        """A part of it; as nurseries and ``except*`` ask for."""
+        return RestartIntensityExceeded(self.message, excs)
 
 
 class RuntimeDirError(XoscarError):

@@ -116,6 +116,16 @@ class Restarting(Event, frozen=True):
     """Seconds of back-off."""
 
 
+class Restarted(Event, frozen=True):
+    """An actor that had ended is there again; a monitor tells of it that was asked to."""
+
+    uid: str
+    incarnation: int
+    """How often the actor has been started by now."""
+    exit: Exit
+    """How the one before has ended."""
+
+
 class GaveUp(Event, frozen=True):
     """A supervisor has restarted too often."""
 
@@ -128,3 +138,6 @@ class HeartbeatLost(Event, frozen=True):
 
     pool: str
     missing: Literal["thread", "loop", "both"]
+    """What shows no sign of life: a thread that does nothing else, the event loop, or neither does."""
+    state: Literal["stopped", "running", "waiting", "unknown"] = "unknown"
+    """What the system says of the process: stopped by a signal, on a CPU, or waiting for something."""

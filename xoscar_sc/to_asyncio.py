@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import trio
 
 from xoscar_sc.errors import XoscarError
-from xoscar_sc.loop import EndOfStream, StreamBroken, StreamClosed, WouldBlock, running_library
+from xoscar_sc.loop import BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock, running_library
 from xoscar_sc.runtime import infected_runtime
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ToTrio:
         except trio.WouldBlock:
             raise WouldBlock("the channel to trio is full") from None
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise StreamBroken("trio's side of the channel has been left") from None
+            raise BrokenResourceError("trio's side of the channel has been left") from None
 
     async def send(self, value: object) -> None:
         """Send a value, when the channel takes it.
@@ -109,7 +109,7 @@ class ToTrio:
         try:
             await self._channel.send(value)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise StreamBroken("trio's side of the channel has been left") from None
+            raise BrokenResourceError("trio's side of the channel has been left") from None
 
 
 class FromTrio:
@@ -172,9 +172,9 @@ class LinkedChannel:
         Cancellation: it was not sent.
         """
         if self._closed:
-            raise StreamClosed("the block of this channel has been left")
+            raise ClosedResourceError("the block of this channel has been left")
         if self._ended:
-            raise StreamBroken("the asyncio task of this channel has ended")
+            raise BrokenResourceError("the asyncio task of this channel has ended")
         if self._queue.full():
             await infected_runtime("send()").run_task(self._queue.put, value)
         else:
@@ -196,7 +196,7 @@ class LinkedChannel:
         except trio.EndOfChannel:
             raise EndOfStream("the asyncio task of this channel has ended") from None
         except trio.ClosedResourceError:
-            raise StreamClosed("the block of this channel has been left") from None
+            raise ClosedResourceError("the block of this channel has been left") from None
 
     def __aiter__(self) -> Self:
         return self

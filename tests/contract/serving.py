@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,12 @@ async def serve(options: dict[str, Any]) -> None:
     auth = None if secret is None else xsc.Secret.from_file(secret)
     expose = options.pop("expose", None)
     known: dict[str, Any] = {"Service": Service, "triple": triple, "talk": talk}
+    restarts = options.pop("restarts", False)
     exposed = None if expose is None else [known.get(each, each) for each in expose]
-    async with xsc.open_pool_nursery(timeouts=timeouts, auth=auth, expose=exposed, **options) as n:
+    async with (
+        xsc.open_pool_nursery(timeouts=timeouts, auth=auth, expose=exposed, **options) as n,
+        AsyncExitStack() as stack,
+    ):
         pools = list(n.pools.values())
         for i in range(actors):
             where = pools[i % len(pools)] if pools else None
@@ -120,6 +124,13 @@ async def serve(options: dict[str, Any]) -> None:
             pool = await n.start_pool("with-a-door", address=door)
             await n.create_actor(Service, uid="inside", pool=pool)
             print(pool.door, flush=True)
+        if restarts:
+            sup = await stack.enter_async_context(xsc.open_supervisor(intensity=1000))
+            for i in range(2):
+                backoff = xsc.Backoff(min=0.3 * i)
+                await sup.create_actor(
+                    Service, uid=f"comes-back-{i}", on_restart=["wait", "raise"][i], backoff=backoff
+                )
         print(n.address, flush=True)
         async for event in n.events():
             print(type(event).__name__, flush=True)

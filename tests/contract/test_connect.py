@@ -373,3 +373,49 @@ def test_ctrl_c_ends_a_client_at_every_stage(stage: str, backend: str, tmp_path:
             client.signal(signal.SIGINT)
             client.expect("interrupted")
             assert client.wait() == 0, client.stderr
+
+
+@both_drivers
+@pytest.mark.parametrize("pool_door", [False, True])
+async def test_a_reference_outlasts_the_restarts_of_its_actor(pool_door: bool, tmp_path: Path) -> None:
+    with server(tmp_path, restarts=True, door="127.0.0.1:0") as (program, inner):
+        outer = program.line()
+        async with xsc.connect(inner if pool_door else outer) as remote:
+            ref = await remote.actor_ref("comes-back-0")
+            for _ in range(5):
+                pid = await ref.pid()
+                with pytest.raises(xsc.ActorDied) as caught:
+                    await ref.exit(3)
+                assert caught.value.maybe_executed
+                assert await ref.add(1) == 1  # as soon as there is the next one
+                assert await ref.pid() != pid
+                async with ref.numbers(3) as stream:
+                    assert [each async for each in stream] == [0, 1, 2]
+                async with ref.double.open_context(1) as (ctx, first):
+                    assert first == 2
+                    async with ctx.open_stream():
+                        pass
+            again = await ref.other("comes-back-0")
+            assert await again.add(2) == 2
+            with pytest.raises(xsc.ActorDied):
+                await again.exit(3)
+            assert await again.add(2) == 2
+
+
+@both_drivers
+async def test_a_call_from_outside_waits_for_a_restart_only_if_it_may(tmp_path: Path) -> None:
+    with server(tmp_path, restarts=True) as (_, address):
+        async with xsc.connect(address) as remote:
+            ref = await remote.actor_ref("comes-back-1")
+            ends: list[str] = []
+            for _ in range(3):
+                with pytest.raises(xsc.ActorDied):
+                    await ref.exit(3)
+                while True:
+                    try:
+                        assert await ref.add(1) == 1
+                        break
+                    except xsc.ActorUnavailable:
+                        ends.append("unavailable")
+                        await anyio.sleep(0.001)
+            assert ends

@@ -149,6 +149,22 @@ async def test_a_call_that_is_refused_is_no_lost_connection(tmp_path: Path) -> N
 
 
 @both_drivers
+async def test_who_was_refused_may_come_with_the_secret(tmp_path: Path) -> None:
+    auth, path = secret(tmp_path)
+    with server(tmp_path, secret=path) as (_, address):
+        async with xsc.open_pool_nursery(pools=0):
+            with pytest.raises(xsc.AuthenticationError):
+                await xsc.find_actor("service-0", registry=address)
+            async with xsc.connect(address, auth):
+                ref = await xsc.find_actor("service-0", registry=address)
+                assert ref is not None
+                assert await ref.add(1) == 1
+                with pytest.raises(ValueError, match="other arguments"):
+                    async with xsc.connect(address, xsc.Secret.generate()):
+                        pass
+
+
+@both_drivers
 async def test_a_peer_that_says_nothing_delays_only_calls_to_itself(tmp_path: Path) -> None:
     auth, path = secret(tmp_path)
     with server(tmp_path, secret=path) as (stopped, one), server(tmp_path, secret=path) as (_, other):

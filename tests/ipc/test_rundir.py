@@ -228,8 +228,8 @@ def test_a_file_is_refused(base: Path) -> None:
 
 
 def test_a_directory_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XSC_RUNTIME_DIR", str(tmp_path / "file" / "base"))
+    (tmp_path / "f").touch()
+    monkeypatch.setenv("XSC_RUNTIME_DIR", str(tmp_path / "f" / "b"))
     assert "cannot be made" in refused()
 
 

@@ -433,7 +433,7 @@ def test_a_generator_that_gives_a_stream_is_known_as_one(
 
 
 def test_a_reference_has_to_know_what_streams_and_what_may_be_repeated() -> None:
-    _, _, streams, retries = traits_of(Streams, 5, "wait")
+    _, _, streams, retries, *_ = traits_of(Streams, 5, "wait")
     assert sorted(streams) == ["marked", "marked_twice", "numbers"]
     assert sorted(retries) == [("may_be_repeated", 3, 0.1), ("may_be_repeated_beside", 1, 2.0)]
     assert traits_of(Base, 5, "raise") == Traits(5, "raise")

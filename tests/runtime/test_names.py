@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from xoscar_sc.errors import ActorAlreadyExist
-from xoscar_sc.runtime.names import Found, Names
+from xoscar_sc.events import Exit
+from xoscar_sc.runtime.names import Ending, Found, Names
 from xoscar_sc.runtime.traits import DEFAULT, Traits
 
 HERE, THERE = "unix:///run/here.sock", "unix:///run/there.sock"
@@ -26,8 +27,8 @@ def test_what_is_found_says_how_much_waits_in_its_mailbox() -> None:
     names.bind("usual", "pool-1", Found(HERE, 1))
     names.reserve("small", HERE, "pool-2")
     names.bind("small", "pool-2", Found(HERE, 1, Traits(5, "raise")))
-    assert names.find("usual") == (HERE, 1, DEFAULT)
-    assert names.find("small") == (HERE, 1, Traits(5, "raise"))
+    assert names.find("usual") == Found(HERE, 1, DEFAULT)
+    assert names.find("small") == Found(HERE, 1, Traits(5, "raise"))
 
 
 @pytest.mark.parametrize("ready", [False, True])
@@ -182,3 +183,75 @@ class Creations(RuleBasedStateMachine):
 
 
 TestCreations = Creations.TestCase
+
+
+# Children, which are started again
+
+LAST = Ending(Exit("failed"), None)
+KEPT = Traits(child=7)
+
+
+def kept() -> Names:
+    names = Names()
+    names.reserve("child", HERE, "first")
+    names.bind("child", "first", Found(HERE, 7, KEPT))
+    return names
+
+
+def test_the_uid_of_a_child_stays_taken_when_its_actor_ends() -> None:
+    names = kept()
+    names.release("child", "first")
+    with pytest.raises(ActorAlreadyExist):
+        names.reserve("child", THERE, "other")
+    assert names.find("child") == Found(HERE, 7, KEPT), "it can be found, and waited for"
+    assert names.find("child", ready=True) is None
+    assert names.look("child", 7, seen=1) is None
+
+
+def test_a_child_is_found_in_a_later_life_than_the_one_that_was_seen() -> None:
+    names = kept()
+    assert names.look("child", 7, seen=0) == (Found(HERE, 7, KEPT), None)
+    assert names.look("child", 7, seen=1) is None
+    names.renew("child", 7, THERE, "second", (), LAST)
+    assert names.look("child", 7, seen=1) is None
+    again = Found(THERE, 7, KEPT, life=2)
+    names.bind("child", "second", again)
+    assert names.look("child", 7, seen=1) == (again, LAST)
+
+
+def test_the_death_of_its_pool_does_not_free_the_uid_of_a_child_and_that_of_its_supervisors_pool_does() -> (
+    None
+):
+    names = Names()
+    names.reserve("child", HERE, "first", (THERE,))
+    names.bind("child", "first", Found(HERE, 7, KEPT))
+    assert names.release_pool(HERE) == []
+    assert names.find("child", ready=True) is None
+    assert names.release_pool(THERE) == ["child"]
+    assert names.look("child", 7, seen=1) == (None, None)
+
+
+def test_a_late_end_of_the_first_does_not_touch_the_second() -> None:
+    names = kept()
+    names.renew("child", 7, THERE, "second", (), LAST)
+    names.bind("child", "second", Found(THERE, 7, KEPT, life=2))
+    names.release("child", "first")
+    names.release_pool(HERE)
+    assert names.find("child", ready=True) is not None
+
+
+def test_what_was_dropped_is_free_and_how_it_ended_is_remembered_for_a_while() -> None:
+    names = kept()
+    names.drop("child", 8, LAST)
+    assert names.find("child") is not None, "that was another child"
+    names.drop("child", 7, LAST)
+    assert names.look("child", 7, seen=1) == (None, LAST)
+    names.reserve("child", HERE, "other")
+    with pytest.raises(ActorAlreadyExist):
+        names.renew("child", 7, THERE, "second", (), LAST)
+    for number in range(2000):
+        names.reserve(f"{number}", HERE, "token")
+        names.bind(f"{number}", "token", Found(HERE, 9, Traits(child=9)))
+        names.drop(f"{number}", 9, LAST)
+    assert names.look("child", 7, seen=1) == (None, None)
+    assert len(names) == 1

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.serialize.crossing import child
 from tests.serialize.users import Colour, Point, Unpicklable, Word
 from xoscar_sc.errors import SerializationError
 from xoscar_sc.serialize import (
@@ -224,6 +225,23 @@ def test_a_memoryview_arrives_as_one_of_the_same_format_and_shape(view: memoryvi
         assert isinstance(got, memoryview)
         assert (got.format, got.shape, got.readonly) == (view.format, view.shape, view.readonly)
         assert got == view
+
+
+def test_views_and_their_segments_can_be_collected_in_a_cycle() -> None:
+    code = """
+        import gc
+        from xoscar_sc.serialize import dumps_call
+        for _ in range(50):
+            view = memoryview(bytearray(1 << 17))
+            segments = []
+            dumps_call((view, view[5:]), {"a": [view]}, segments)
+            cycle = [view, segments]
+            cycle.append(cycle)
+            del view, segments, cycle
+            gc.collect()
+        print("alive")
+    """
+    assert child(code) == b"alive\n"
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray])

@@ -15,7 +15,7 @@ from xoscar_sc.ipc.listener import Listener
 from xoscar_sc.ipc.rundir import TreeDirectory
 from xoscar_sc.ipc.shared import share
 from xoscar_sc.ipc.side import Line, Side
-from xoscar_sc.ipc.special import PlainChannel, RelayChannel
+from xoscar_sc.ipc.special import GuestChannel, PlainChannel, PlainGuestChannel, RelayChannel, is_outside
 from xoscar_sc.ipc.talk import ChannelLine, Talk, dialogue_key
 from xoscar_sc.ipc.tls import encrypt
 from xoscar_sc.ipc.unix import check_peer, connect, listen, tune
@@ -29,9 +29,11 @@ __all__ = [
     "Channel",
     "ChannelLine",
     "Flow",
+    "GuestChannel",
     "Line",
     "Listener",
     "PlainChannel",
+    "PlainGuestChannel",
     "RelayChannel",
     "Secret",
     "Segments",
@@ -44,6 +46,7 @@ __all__ = [
     "dialogue_key",
     "encrypt",
     "find_secret",
+    "is_outside",
     "keep_secret",
     "knock",
     "listen",

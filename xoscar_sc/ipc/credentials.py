@@ -29,12 +29,13 @@ class Secret:
     that others may listen to, use :class:`TLS`.
 
     Args:
-        value: 16 bytes at least; a text counts as its UTF-8. Take :meth:`generate`'s rather than words: who has seen
-            a connection being opened can try out words.
+        value: 16 bytes at least, 4096 at most; a text counts as its UTF-8. White space at its ends does not count:
+            editors put it into files. Take :meth:`generate`'s rather than words: who has seen a connection being
+            opened can try out words.
 
     Raises:
         TypeError: it is neither bytes nor text.
-        ValueError: it is too short.
+        ValueError: it is too short, or too long.
     """
 
     __slots__ = ("_value",)
@@ -43,8 +44,11 @@ class Secret:
         data = value.encode() if isinstance(value, str) else value
         if not isinstance(data, bytes):
             raise TypeError(f"a secret is bytes or text, not {type(value).__name__}")
-        if len(data) < SHORTEST:
-            raise ValueError(f"a secret has {SHORTEST} bytes at least, and this one has {len(data)}")
+        data = data.strip()
+        if not SHORTEST <= len(data) <= _LONGEST:
+            raise ValueError(
+                f"a secret has from {SHORTEST} to {_LONGEST} bytes, and this one has {len(data)}"
+            )
         self._value = data
 
     @classmethod
@@ -54,14 +58,15 @@ class Secret:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Secret:
-        """The secret in a file, without white space at its ends. The file is its user's alone (``chmod 600``).
+        """The secret in a file. The file is its user's alone (``chmod 600``).
 
         Raises:
             OSError: it cannot be read.
             AuthenticationError: others than its user may read or change it, or it belongs to somebody else.
             ValueError: it is too short, or too long for a secret.
         """
-        with open(path, "rb") as file:
+        # Nothing that only looks like a file, a pipe say, may make this wait.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise AuthenticationError(
@@ -83,6 +88,8 @@ class Secret:
             OSError: it cannot be read.
             ValueError: it is too short, or too long for a secret.
         """
+        if not isinstance(descriptor, int):
+            raise TypeError(f"a descriptor is a number, not {type(descriptor).__name__}")
         with open(descriptor, "rb") as file:
             return cls(_whole(file.read(_LONGEST + 1), f"descriptor {descriptor}"))
 
@@ -113,7 +120,7 @@ class Secret:
 def _whole(data: bytes, where: str) -> bytes:
     if len(data) > _LONGEST:
         raise ValueError(f"what is in {where} is longer than {_LONGEST} bytes, and no secret")
-    return data.strip()
+    return data
 
 
 class TLS:
@@ -157,6 +164,15 @@ class TLS:
     def __named__(self, host: str) -> str:
         return self._server_name or host
 
+    def _values(self) -> tuple[str | None, ...]:
+        return self._certificate, self._key, self._ca, self._server_name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TLS) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
     def __repr__(self) -> str:
         return f"TLS({self._certificate!r})"
 
@@ -169,15 +185,25 @@ def _key_file(address: TcpAddress) -> str:
     return f"tcp-{address.host.replace(':', '_')}-{address.port}.key"
 
 
-def keep_secret(directory: str, address: TcpAddress, secret: Secret) -> Path:
-    """Put a tree's own secret into its directory, where programs of the same user find it.
+def keep_secret(directory: str, address: TcpAddress, secret: Secret) -> tuple[Path, Secret]:
+    """Put a tree's own secret into its directory, where programs of the same user find it; where, and the secret.
+
+    If a listener of this tree was killed that had this address, its secret is there still, and goes on being used: who
+    comes again meanwhile has read it.
 
     Raises:
         OSError: it cannot be written.
     """
     path = Path(directory) / _key_file(address)
-    secret.save(path)
-    return path
+    try:
+        secret.save(path)
+    except FileExistsError:
+        try:
+            secret = Secret.from_file(path)
+        except ValueError:  # it was killed as it wrote that
+            path.unlink()
+            secret.save(path)
+    return path, secret
 
 
 def find_secret(address: TcpAddress) -> Secret:
@@ -188,7 +214,7 @@ def find_secret(address: TcpAddress) -> Secret:
     """
     name = _key_file(address)
     for path in find_in_trees(name):
-        with contextlib.suppress(OSError):  # it ends at this moment
+        with contextlib.suppress(OSError, ValueError):  # it begins or ends at this moment
             return Secret.from_file(path)
     raise AuthenticationError(
         f"no program of this user's that listens at {address} has left its secret in {base_directory()}; give auth="

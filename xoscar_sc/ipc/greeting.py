@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 
 import anyio
 
 from xoscar_sc.errors import AuthenticationError, ConnectionLost, ProtocolError
 from xoscar_sc.ipc.tls import TlsSocket
-from xoscar_sc.protocol import ClientHandshake, Knock, Refusal, ServerHandshake, Welcome, said, said_length
+from xoscar_sc.protocol import (
+    HANDSHAKE_HEAD,
+    ClientHandshake,
+    Knock,
+    Refusal,
+    ServerHandshake,
+    Welcome,
+    said,
+    said_length,
+)
 
 AnySocket = socket.socket | TlsSocket
 
@@ -48,7 +58,8 @@ async def admit(sock: AnySocket, handshake: ServerHandshake) -> Knock:
 
 async def _read(sock: AnySocket) -> bytes:
     """The next frame, and not a byte more: what follows is another's to read."""
-    return await _exactly(sock, said_length(await _exactly(sock, 2)))
+    head = await _exactly(sock, HANDSHAKE_HEAD)
+    return head[-1:] + await _exactly(sock, said_length(head) - 1)
 
 
 async def _exactly(sock: AnySocket, size: int) -> bytes:
@@ -59,6 +70,8 @@ async def _exactly(sock: AnySocket, size: int) -> bytes:
         except BlockingIOError:
             await anyio.wait_readable(sock.fileno())
             continue
+        except ssl.SSLError as exc:  # what a server thinks of a client's certificate comes last
+            raise AuthenticationError(f"the peer does not go on with TLS: {exc.reason or exc}") from exc
         if not more:
             raise ConnectionLost("the peer went away before it had said who it is")
         data += more
@@ -72,3 +85,5 @@ async def _write(sock: AnySocket, data: bytes) -> None:
             left = left[sock.send(left) :]
         except BlockingIOError:
             await anyio.wait_writable(sock.fileno())
+        except (BrokenPipeError, ConnectionResetError):
+            return  # what the peer has said last, which is read next, tells why

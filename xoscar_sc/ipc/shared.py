@@ -12,7 +12,6 @@ import errno
 import fcntl
 import mmap
 import os
-import pickle
 import sys
 import weakref
 from contextvars import ContextVar
@@ -194,7 +193,10 @@ def share(value: Any, *, writable: bool = False) -> Any:
         ) from None
     if not view.nbytes:
         return view if writable else view.toreadonly()
-    raw = pickle.PickleBuffer(view if view.c_contiguous else view.tobytes()).raw()
+    try:
+        raw = memoryview(view if view.c_contiguous else view.tobytes()).cast("B")
+    except TypeError:  # a format that is not Python's own
+        raw = memoryview(view.tobytes())
     if not writable and view.readonly and view.c_contiguous and table().find(raw) is not None:
         return view
     target = memoryview(_make(len(raw)))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from xoscar_sc.errors import ProtocolError
-from xoscar_sc.loop import EndOfStream, Loop, Slot, StreamBroken, StreamClosed, WouldBlock
+from xoscar_sc.loop import BrokenResourceError, ClosedResourceError, EndOfStream, Loop, Slot, WouldBlock
 
 
 class Line(Protocol):
@@ -154,12 +154,12 @@ class Side:
             WouldBlock: the other side takes none now.
         """
         if self._sent_all:
-            raise StreamClosed("this stream was closed")
+            raise ClosedResourceError("this stream was closed")
         if self._over is not None:
-            raise self._failure() or StreamBroken("the other side has ended")
+            raise self._failure() or BrokenResourceError("the other side has ended")
         if self._unread:
             closed = "the other side has closed its stream"
-            raise StreamBroken(closed) if self._withdrawn is None else self._withdrawn()
+            raise BrokenResourceError(closed) if self._withdrawn is None else self._withdrawn()
         if self._credit < 1:
             raise WouldBlock
         self._line.item(value)
@@ -190,7 +190,7 @@ class Side:
             EndOfStream: there will be none.
         """
         if self._closed:
-            raise StreamClosed("this stream was closed")
+            raise ClosedResourceError("this stream was closed")
         if self._items:
             item = self._items.popleft()
             self._read += 1

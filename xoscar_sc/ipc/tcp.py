@@ -16,12 +16,15 @@ from typing import Any
 
 import anyio
 
+from xoscar_sc.errors import AuthenticationError
 from xoscar_sc.ipc.listener import BACKLOG, Listener
 from xoscar_sc.loop import Loop
 from xoscar_sc.protocol import TcpAddress, parse_address
 
 _PROBES = 4
 """Probes without an answer after which a silent peer has gone."""
+_LONGEST = 32767
+"""Seconds between two probes that the kernel admits at most."""
 
 
 def tune(sock: socket.socket, silence: float) -> socket.socket:
@@ -29,6 +32,7 @@ def tune(sock: socket.socket, silence: float) -> socket.socket:
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    silence = min(silence, _LONGEST)
     step = max(1, int(silence / (_PROBES + 1)))
     for name, value in (
         ("TCP_KEEPIDLE", step),
@@ -90,21 +94,31 @@ async def resolve(address: TcpAddress, *, passive: bool = False) -> list[tuple[i
         found = await anyio.getaddrinfo(
             address.host, address.port, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM, flags=flags
         )
-    except OSError as exc:  # a number of its own kind (EAI_...), which is no errno
-        raise OSError(errno.EHOSTUNREACH, f"the host {address.host!r} is not known: {exc.strerror}") from exc
+    except (OSError, UnicodeError) as exc:  # its numbers (EAI_...) are no errno
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise OSError(errno.EHOSTUNREACH, f"the host {address.host!r} is not known: {why}") from exc
     return list(dict.fromkeys((int(family), where) for family, _, _, _, where in found))
 
 
-async def bind(address: TcpAddress) -> socket.socket:
+async def bind(address: TcpAddress, *, alone: bool = False) -> socket.socket:
     """A socket that listens at an address; at port 0, the kernel chooses one.
 
     A name of several addresses is listened for at the first that this host has.
 
+    Args:
+        address: where.
+        alone: others than this host must not be able to connect.
+
     Raises:
+        AuthenticationError: they could; nothing has listened.
         OSError: the port is taken, or the address is none of this host's; the text names it.
     """
     failure: OSError | None = None
     for family, where in await resolve(address, passive=True):
+        if alone and not is_loopback(where[0]):
+            raise AuthenticationError(
+                f"{address} can be reached from other hosts: give auth=Secret(...) or auth=TLS(...)"
+            )
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,6 +176,9 @@ async def connect(address: TcpAddress, silence: float) -> socket.socket:
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
                 raise OSError(code, os.strerror(code))
+            if sock.getpeername() == sock.getsockname():
+                # Nobody listens, and the kernel has chosen that very port for this side.
+                raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         except OSError as exc:
             sock.close()
             failure = failure or exc

@@ -10,6 +10,11 @@ import anyio
 
 from xoscar_sc.errors import AuthenticationError
 from xoscar_sc.ipc.credentials import TLS
+from xoscar_sc.protocol import Refusal, said
+
+_HELLO = b"\x16\x03"
+"""How a client begins that speaks TLS."""
+_PLENTY = 64 * 1024
 
 
 class TlsSocket:
@@ -41,10 +46,6 @@ class TlsSocket:
             return self._sock.recv_into(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
-        except ssl.SSLEOFError:
-            raise ConnectionResetError("the peer went away without a farewell") from None
-        except ssl.SSLZeroReturnError:
-            return 0
 
     def recv(self, size: int) -> bytes:
         data = bytearray(size)
@@ -93,6 +94,8 @@ async def encrypt(sock: socket.socket, tls: TLS, *, host: str | None) -> TlsSock
     name = None if host is None else tls.__named__(host)
     wrapped: ssl.SSLSocket | None = None
     try:
+        if host is None:
+            await _hear_tls(sock)
         wrapped = context.wrap_socket(
             sock, server_side=host is None, server_hostname=name, do_handshake_on_connect=False
         )
@@ -114,3 +117,17 @@ async def encrypt(sock: socket.socket, tls: TLS, *, host: str | None) -> TlsSock
         if isinstance(exc, ssl.SSLError):
             raise AuthenticationError(f"no TLS with this peer: {exc.reason or exc}") from exc
         raise
+
+
+async def _hear_tls(sock: socket.socket) -> None:
+    """Wait for the first bytes of a client; one that does not begin with TLS is told so in its own language.
+
+    Raises:
+        AuthenticationError: it does not.
+    """
+    await anyio.wait_readable(sock)
+    head = sock.recv(2, socket.MSG_PEEK)
+    if head and not _HELLO.startswith(head):
+        sock.recv(_PLENTY)  # what is not read when it is closed, resets it
+        sock.send(said(Refusal("only TLS is spoken here: give auth=TLS(...)")))
+        raise AuthenticationError(f"the client does not speak TLS: it began with {head!r}")

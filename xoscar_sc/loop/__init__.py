@@ -18,16 +18,16 @@ from xoscar_sc.loop._current import (
     running_library,
     undisturbed,
 )
-from xoscar_sc.loop._ends import EndOfStream, StreamBroken, StreamClosed, WouldBlock
+from xoscar_sc.loop._ends import BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
 
 __all__ = [
+    "BrokenResourceError",
+    "ClosedResourceError",
     "EndOfStream",
     "Host",
     "Loop",
     "Scope",
     "Slot",
-    "StreamBroken",
-    "StreamClosed",
     "Turn",
     "WouldBlock",
     "disturbed",

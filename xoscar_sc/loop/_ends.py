@@ -14,9 +14,9 @@ class EndOfStream(trio.EndOfChannel, anyio.EndOfStream):
     """The other side sends no more."""
 
 
-class StreamClosed(trio.ClosedResourceError, anyio.ClosedResourceError):
+class ClosedResourceError(trio.ClosedResourceError, anyio.ClosedResourceError):
     """It was closed from here."""
 
 
-class StreamBroken(trio.BrokenResourceError, anyio.BrokenResourceError):
+class BrokenResourceError(trio.BrokenResourceError, anyio.BrokenResourceError):
     """The other side reads no more."""

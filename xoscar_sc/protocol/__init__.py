@@ -28,6 +28,7 @@ from xoscar_sc.protocol.framing import (
     frame,
 )
 from xoscar_sc.protocol.handshake import (
+    HANDSHAKE_HEAD,
     MAX_HANDSHAKE,
     NONCE,
     Challenge,
@@ -70,6 +71,7 @@ from xoscar_sc.protocol.messages import (
 from xoscar_sc.protocol.states import TABLE, State, legal
 
 __all__ = [
+    "HANDSHAKE_HEAD",
     "MAX_FRAME",
     "MAX_HANDSHAKE",
     "MAX_MESSAGE",

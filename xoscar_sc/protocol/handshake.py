@@ -37,7 +37,11 @@ MAX_HANDSHAKE = 4096
 """Bytes of a frame."""
 NONCE = 32
 """Bytes of a nonce."""
+HANDSHAKE_HEAD = 3
+"""Bytes of a frame by which it is known as one: its length, and the first of what it says."""
 _CODE = 32
+_ARRAY = 0x90
+"""The first byte of what is said, but for the number of fields."""
 
 _LENGTH = struct.Struct("<H")
 Nonce: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=NONCE, max_length=NONCE)]
@@ -115,14 +119,15 @@ def said(message: AnySaid) -> bytes:
 
 
 def said_length(head: bytes) -> int:
-    """How many bytes follow the two that every frame begins with.
+    """How many bytes a frame has behind its length, of which the last byte of its :data:`HANDSHAKE_HEAD` is the first.
 
     Raises:
-        ProtocolError: more than any greeting has, or none: this is no program of ours.
+        ProtocolError: more than any greeting has, or none, or others: this is no program of ours.
     """
-    (length,) = _LENGTH.unpack(head)
-    if not 0 < length <= MAX_HANDSHAKE:
-        raise ProtocolError(f"the peer began with {head!r}, which no greeting does")
+    (length,) = _LENGTH.unpack_from(head)
+    if not 0 < length <= MAX_HANDSHAKE or head[2] & 0xF0 != _ARRAY:
+        tls = " (it speaks TLS, and nobody does here)" if head[0] in (0x15, 0x16) and head[1] == 3 else ""
+        raise ProtocolError(f"the peer began with {head!r}, which no greeting does{tls}")
     return int(length)
 
 

@@ -23,20 +23,30 @@ from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.exposure import name_of as exposed_name
 from xoscar_sc.runtime.fanout import Subscription
+from xoscar_sc.runtime.fatal import fatal
 from xoscar_sc.runtime.gate_settings import GateSettings, OpenGate, check_settings
 from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
+from xoscar_sc.runtime.heartbeat import Missing, Pulse, forget_pulse
 from xoscar_sc.runtime.infected import infected_runtime
 from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
 from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
 from xoscar_sc.runtime.marking import method
-from xoscar_sc.runtime.methods import context, extensible, generator, idempotent, no_lock, talks_of, thread
-from xoscar_sc.runtime.names import found_from
+from xoscar_sc.runtime.methods import (
+    context,
+    extensible,
+    generator,
+    idempotent,
+    no_lock,
+    talks_of,
+    thread,
+)
+from xoscar_sc.runtime.names import Ending, Found, found_from
 from xoscar_sc.runtime.open_context import OpenContext, leave_scope
 from xoscar_sc.runtime.peers import died
-from xoscar_sc.runtime.place import Listening, Place
+from xoscar_sc.runtime.place import Listening, Place, Wish
 from xoscar_sc.runtime.pool_main import PoolConfig, run_pool
 from xoscar_sc.runtime.ref import ActorMethod, ActorRef, Delayed, Target
 from xoscar_sc.runtime.runtime import Runtime
@@ -45,10 +55,11 @@ from xoscar_sc.runtime.stream import Stream
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.targets import BufferRef, FileObjectRef, buffer_ref, file_object_ref
 from xoscar_sc.runtime.telling import TellMethod
-from xoscar_sc.runtime.traits import BOUND, Overflow, Traits, traits_of
+from xoscar_sc.runtime.traits import BOUND, FIRST_CHILD, Overflow, Traits, traits_of
 
 __all__ = [
     "BOUND",
+    "FIRST_CHILD",
     "Actor",
     "ActorGroup",
     "ActorMethod",
@@ -60,18 +71,22 @@ __all__ = [
     "CurrentPool",
     "Delayed",
     "Delivery",
+    "Ending",
     "FileObjectRef",
+    "Found",
     "GateSettings",
     "GroupMethod",
     "Link",
     "Listening",
     "MapStream",
     "Message",
+    "Missing",
     "OpenContext",
     "OpenGate",
     "Overflow",
     "Place",
     "PoolConfig",
+    "Pulse",
     "ResultStream",
     "Return",
     "Route",
@@ -82,6 +97,7 @@ __all__ = [
     "Target",
     "TellMethod",
     "Traits",
+    "Wish",
     "actor_ref",
     "buffer_ref",
     "check_library",
@@ -98,9 +114,11 @@ __all__ = [
     "died",
     "exposed_name",
     "extensible",
+    "fatal",
     "file_object_ref",
     "find_actor",
     "find_through",
+    "forget_pulse",
     "found_from",
     "gather",
     "gather_contexts",

@@ -116,7 +116,7 @@ async def find_through(link: Link, uid: str, *, wait: bool) -> ActorRef[Any] | N
 
 
 def _ref(uid: str, found: Found) -> ActorRef[Any]:
-    return ActorRef(found.address, uid, found.incarnation, traits=found.traits)
+    return ActorRef(found.address, uid, found.incarnation, traits=found.traits, life=found.life)
 
 
 async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
@@ -145,7 +145,9 @@ async def actor_ref(address: str | None = None, uid: str = "") -> ActorRef[Any]:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}: {exc}") from exc
     if known is None:
         raise ActorNotExist(f"there is no actor {uid!r} at {address}")
-    return ActorRef(address if near else known.address, uid, traits=known.traits)
+    if not near:
+        return _ref(uid, known)
+    return ActorRef(address, uid, known.traits.child, traits=known.traits)
 
 
 async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:

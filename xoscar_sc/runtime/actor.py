@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from xoscar_sc.errors import XoscarError
+from xoscar_sc.errors import NotExposed, XoscarError
+from xoscar_sc.ipc import is_outside
+from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.methods import dispatches
 
 if TYPE_CHECKING:
@@ -96,7 +98,13 @@ class StatelessActor:
         return self._cell().unlocked()
 
     async def stop(self) -> None:
-        """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`."""
+        """End this actor, normally, after the message in hand. Queued messages fail with :exc:`ActorDied`.
+
+        Raises:
+            NotExposed: a program from outside has called it.
+        """
+        if getattr(current_frame.get(), "method", "") == "stop":
+            refuse_outside(self.uid)
         self._cell().stop_soon()
 
 
@@ -106,6 +114,17 @@ class Actor(StatelessActor):
     Its public methods, sync or async, are what references to it can call. Names that begin with an underscore cannot be
     called from outside. ``__init__`` runs in the actor's pool.
     """
+
+
+def refuse_outside(uid: str) -> None:
+    """Refuse to end an actor for the message in hand, if that is a program's from outside.
+
+    Raises:
+        NotExposed: it is.
+    """
+    channel = getattr(current_frame.get(), "channel", None)
+    if channel is not None and is_outside(channel):
+        raise NotExposed(f"actor {uid!r} is not for programs from outside to end")
 
 
 def is_actor_class(cls: Any) -> bool:

@@ -19,7 +19,10 @@ from xoscar_sc.errors import ActorDied
 from xoscar_sc.events import Exit, ExitKind
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import Frame, current_frame
+from xoscar_sc.runtime.exits import without_cancelled
+from xoscar_sc.runtime.fatal import fatal_of
 from xoscar_sc.runtime.intake import Intake
+from xoscar_sc.runtime.lasting import Gone
 from xoscar_sc.runtime.methods import Method, is_awaitable
 from xoscar_sc.runtime.traits import DEFAULT, Traits
 from xoscar_sc.runtime.work_local import LocalWork
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from xoscar_sc.protocol import Link
     from xoscar_sc.runtime.ref import ActorRef
     from xoscar_sc.runtime.runtime import Runtime
+    from xoscar_sc.runtime.work import Work
 
 
 class State(enum.Enum):
@@ -48,6 +52,8 @@ class Owner(NamedTuple):
     nursery: int
     token: str
     """What the nursery, and the table of names, know this creation by."""
+    life: int = 1
+    """How often the actor has been made, this time included."""
 
 
 class Cell(Intake):
@@ -64,8 +70,15 @@ class Cell(Intake):
     ) -> None:
         super().__init__(runtime, cls, uid, traits)
         self.incarnation = incarnation
+        self.age = runtime.serial()
         self.owner = owner
         self.traits = traits
+        self.taken_out = False
+        """Somebody wants it not to come back."""
+        self.adopted = False
+        """An heir holds messages for it."""
+        self.heir: Cell | None = None
+        """Takes the messages for the next incarnation, if there may be one."""
         self.nursery: Any = None
         self.exit_stack = AsyncExitStack()
         self.state = State.CREATING
@@ -100,7 +113,9 @@ class Cell(Intake):
         """A reference to the actor."""
         from xoscar_sc.runtime.ref import ActorRef
 
-        return ActorRef(self.runtime.address, self.uid, self.incarnation, self.cls, traits=self.traits)
+        life = 1 if self.owner is None else self.owner.life
+        place = self.runtime.address, self.uid, self.traits.child or self.incarnation, self.cls
+        return ActorRef(*place, traits=self.traits, life=life)
 
     def where(self) -> str:
         """The actor, for the note of an exception."""
@@ -143,7 +158,20 @@ class Cell(Intake):
                 exc.add_note(f"in a tell to {method}() of {self.where()}")
             self.fail(exc)
 
+    def turn_away(self, work: Work) -> None:
+        if self.heir is not None and not self.taken_out:
+            work.pass_on(self.heir)
+            return
+        lasts = self.traits.child and not self.taken_out
+        work.refuse(Gone(self.uid, self.traits.child) if lasts else self.died(maybe_executed=False))
+        work.executed()
+
     # The end
+
+    def raised(self, method: str, exc: BaseException) -> None:
+        """A message has raised ``exc``, which its caller gets; it is the actor's failure if the actor says so."""
+        if isinstance(exc, (*fatal_of(self.cls), *fatal_of(getattr(self.cls, method, None)))):
+            self.fail(exc)
 
     def fail(self, exc: BaseException) -> None:
         """End because of ``exc``."""
@@ -188,7 +216,14 @@ class Cell(Intake):
 
     def close(self, *, cancel: bool) -> None:
         """Take no more messages, and refuse those that wait; ``cancel``: the running one is cancelled."""
+        unborn = self.state is State.CREATING
         self.state = State.ENDING
+        known = not unborn or self.adopted
+        if self.heir is None and known and not self.taken_out:
+            self.heir = self.runtime.heirs.make(self)
+            if self.heir is not None and (unborn or self.traits.keeps):
+                for work in self.mailbox.clear():
+                    work.pass_on(self.heir)
         self.abandon(cancel=cancel)
 
     def abandon(self, *, cancel: bool) -> None:
@@ -202,6 +237,10 @@ class Cell(Intake):
                 work.refuse(self.died(maybe_executed=False))
                 work.cancel()
         self.let_senders_go()
+
+    def end_unborn(self) -> None:
+        """It was an heir, and no actor is made of it."""
+        self.state = State.ENDED
 
     async def wait_ended(self) -> None:
         """Wait until the actor has ended, and raise what its hooks raised.
@@ -316,6 +355,7 @@ class Cell(Intake):
         created.set(None)
         for work in self.mailbox.start():
             self.runtime.loop.submit(work)
+        self.runtime.heirs.hand_over(self)
 
     async def _finish_up(self) -> None:
         """Wait until no message runs or waits, and run the hook."""
@@ -323,7 +363,7 @@ class Cell(Intake):
         self.state = State.ENDING
         self._finished_up = True
         await self.keep_last()
-        if self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
+        if self._killed or self.cls.__pre_destroy__ is StatelessActor.__pre_destroy__:
             return
         # What the hook calls waits for it, and so do those who wait for the end.
         hook = LocalWork(self, "__pre_destroy__", ((), {}), None, self._end_chain, None, batch=False)
@@ -368,15 +408,3 @@ class Cell(Intake):
         """The pool may end when all who watch the actor have been told of its end."""
         if self.state is State.ENDED and not self.watchers:
             self.gone.set(None)
-
-
-def without_cancelled(exc: BaseException, cancelled: type[BaseException]) -> BaseException | None:
-    """An exception out of a nursery, as itself if it is the only one; None if all there is is a cancellation."""
-    if isinstance(exc, cancelled):
-        return None
-    if isinstance(exc, BaseExceptionGroup):
-        others = exc.split(cancelled)[1]
-        if others is not None and len(others.exceptions) == 1:
-            return others.exceptions[0]
-        return others
-    return exc

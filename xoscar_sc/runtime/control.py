@@ -21,7 +21,7 @@ from xoscar_sc.runtime.current import current_frame, waiting_chain
 from xoscar_sc.runtime.deadlock import Chase, Kind, Way
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.methods import apart, context, is_awaitable, talks_of
-from xoscar_sc.runtime.names import Found
+from xoscar_sc.runtime.names import Ending, Found
 from xoscar_sc.runtime.traits import Traits
 from xoscar_sc.runtime.work import Work
 from xoscar_sc.serialize import Types, record
@@ -44,7 +44,7 @@ class Control(StatelessActor):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         uid: str,
-        owner: tuple[str, int, str],
+        owner: tuple[str, int, str, int],
         traits: Traits,
         snapshot: Snapshots | None = None,
     ) -> int:
@@ -56,7 +56,9 @@ class Control(StatelessActor):
         prepare = getattr(cls, "__xsc_prepare__", None)
         if prepare is not None:
             prepare = prepare(runtime)
-        cell = runtime.new_cell(uid, cell_maker(runtime, cls, uid, Owner(*owner), traits, snapshot))
+        cell = runtime.new_cell(
+            uid, cell_maker(runtime, cls, uid, Owner(*owner), traits, snapshot), traits.child
+        )
         if prepare is not None:
             prepare(cell)
         created = runtime.loop.slot()
@@ -82,6 +84,7 @@ class Control(StatelessActor):
         if cell is None:
             await runtime.at_root("release", uid, token)
             return
+        cell.taken_out = not cell.adopted
         cell.end(kill=True)
         with anyio.move_on_after(runtime.timeouts.cancel):
             with contextlib.suppress(Exception):  # what its end raised: nobody has ever known the actor
@@ -94,12 +97,14 @@ class Control(StatelessActor):
             uid: which.
             incarnation: which of that uid; 0 for whichever.
             how: ``"drain"`` runs what is queued first, ``"destroy"`` does not, ``"cancel"`` cancels the message in
-                hand too, and ``"kill"`` leaves out the hooks.
+                hand too, and ``"kill"`` leaves out the hooks. ``"recycle"`` is as ``"destroy"``, of a child that is to
+                come back; it also does so after a ``"kill"``, as after a failure.
         """
         runtime = self._runtime
         cell = runtime.cell(uid, incarnation)
         chain = waiting_chain(runtime.loop)
         own = any(waiting == uid for waiting, _, _ in chain)
+        cell.taken_out = cell.taken_out or how not in ("kill", "recycle")
         cell.end(
             drain=how == "drain",
             cancel=how == "cancel",
@@ -112,7 +117,7 @@ class Control(StatelessActor):
         assert isinstance(work, Work)
         way = Way(runtime.address, uid, Kind.END)
         work.wait_for(way)
-        if chain and how in ("drain", "destroy"):  # the others cancel what runs
+        if chain and how in ("drain", "destroy", "recycle"):  # the others cancel what runs
             runtime.deadlocks.ending(work, cell)
         try:
             await cell.wait_ended()
@@ -162,6 +167,10 @@ class Control(StatelessActor):
         ctx.__conversation__().declare(talks_of(function) or Types(), name)
         return await function(ctx, *args, **kwargs)
 
+    def disown(self, uid: str, child: int) -> None:
+        """A child is not started again in this pool."""
+        self._runtime.heirs.disown(uid, child)
+
     async def open_gate(self, settings: GateSettings) -> str:
         """Let other programs in, to this pool; where."""
         return (await self._runtime.open_gate(settings, None)).address
@@ -188,23 +197,52 @@ class Control(StatelessActor):
 
     def reserve(self, uid: str, address: str, token: str, makers: tuple[str, ...]) -> None:
         """See :meth:`Names.reserve`."""
-        self._runtime.names.reserve(uid, address, token, makers)
+        self._runtime.directory.names.reserve(uid, address, token, makers)
 
-    def bind(self, uid: str, token: str, address: str, incarnation: int, traits: Traits) -> None:
+    def bind(self, uid: str, token: str, found: Found) -> None:
         """See :meth:`Names.bind`."""
-        self._runtime.bind_name(uid, token, Found(address, incarnation, traits))
+        self._runtime.directory.bind(uid, token, found)
 
     def release(self, uid: str, token: str) -> None:
         """See :meth:`Names.release`."""
-        self._runtime.names.release(uid, token)
+        self._runtime.directory.names.release(uid, token)
 
     def release_pool(self, address: str) -> None:
         """See :meth:`Names.release_pool`."""
-        self._runtime.names.release_pool(address)
+        for uid in self._runtime.directory.names.release_pool(address):
+            self._runtime.directory.changed(uid)
 
     async def find(self, uid: str, wait: bool) -> Found | None:
         """Where and what an actor of the tree; None if there is none, unless it is to be waited for."""
-        return await self._runtime.find_name(uid, wait=wait)
+        return await self._runtime.directory.find(uid, wait=wait)
+
+    # At the root, of actors that are restarted
+
+    def find_up(self, uid: str) -> Found | None:
+        """Where an actor of the tree is; None if it is not ready, or is being restarted."""
+        return self._runtime.directory.names.find(uid, ready=True)
+
+    @apart
+    async def locate(self, uid: str, child: int, seen: int) -> Found | None:
+        """See :meth:`Directory.find_child`; where it is, or None if it does not come back."""
+        found, _ = await self._runtime.directory.find_child(uid, child, seen, wait=False)
+        return found
+
+    @apart
+    async def follow(self, uid: str, child: int, seen: int) -> tuple[Found | None, Ending | None]:
+        """See :meth:`Directory.find_child`; for those who watch, and wait in any case."""
+        return await self._runtime.directory.find_child(uid, child, seen, wait=True)
+
+    def renew(
+        self, uid: str, child: int, address: str, token: str, makers: tuple[str, ...], last: Ending
+    ) -> None:
+        """See :meth:`Names.renew`."""
+        self._runtime.directory.names.renew(uid, child, address, token, makers, last)
+
+    def drop(self, uid: str, child: int, last: Ending) -> None:
+        """See :meth:`Names.drop`."""
+        self._runtime.directory.names.drop(uid, child, last)
+        self._runtime.directory.changed(uid)
 
 
 def cell_maker(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -131,13 +130,14 @@ async def _copy(
     opened = OpenContext(target, "converse", (receive_blocks, (refs,), {}), {}, f"{address} copy_to()")
     async with opened as (ctx, _), ctx.open_stream(window=2 * AHEAD) as stream:
         under_way = 0
-        for number, (source, _) in enumerate(pairs):
+        for source, _ in pairs:
             while block := await source.block(block_size):
                 if under_way == AHEAD:
                     report(await stream.receive())
                     under_way -= 1
-                await stream.send((number, pickle.PickleBuffer(block)))
+                await stream.send(block)
                 under_way += 1
+            await stream.send(None)  # the next one
         await stream.send_eof()
         async for written in stream:
             report(written)
@@ -151,8 +151,12 @@ async def receive_blocks(ctx: Context, refs: list[AnyRef]) -> None:
     sinks = [_sink(ref, targets.find(ref)) for ref in refs]
     await ctx.started()
     async with ctx.open_stream(window=AHEAD) as stream:
-        async for number, block in stream:
-            await stream.send(await sinks[number].write(memoryview(block)))
+        number = 0
+        async for block in stream:
+            if block is None:
+                number += 1
+            else:
+                await stream.send(await sinks[number].write(block))
         for sink in sinks:
             await sink.flush()
 

@@ -45,3 +45,15 @@ async def wait_exit(cell: Cell) -> Exit:
     finally:
         cell.watchers.remove(slot)
         cell.check_gone()
+
+
+def without_cancelled(exc: BaseException, cancelled: type[BaseException]) -> BaseException | None:
+    """An exception out of a nursery, as itself if it is the only one; None if all there is is a cancellation."""
+    if isinstance(exc, cancelled):
+        return None
+    if isinstance(exc, BaseExceptionGroup):
+        others = exc.split(cancelled)[1]
+        if others is not None and len(others.exceptions) == 1:
+            return others.exceptions[0]
+        return others
+    return exc

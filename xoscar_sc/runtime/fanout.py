@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 import anyio
 
 from xoscar_sc.errors import Lagged
-from xoscar_sc.loop import Loop, Slot, StreamClosed, undisturbed
+from xoscar_sc.loop import ClosedResourceError, Loop, Slot, undisturbed
 
 Overflow: TypeAlias = Literal["block", "drop_oldest", "raise"]
 
@@ -149,7 +149,7 @@ class Subscription:
         await self._fanout.loop.breathe()
         while True:
             if self not in self._fanout.subscriptions:
-                raise StreamClosed("this subscription is not open")
+                raise ClosedResourceError("this subscription is not open")
             if self._items:
                 return self._next()
             await self._fanout.read()

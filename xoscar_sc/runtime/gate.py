@@ -18,7 +18,6 @@ import anyio
 
 from xoscar_sc.errors import (
     ActorNotExist,
-    AuthenticationError,
     ConnectionLost,
     NotExposed,
     ProtocolError,
@@ -85,17 +84,13 @@ class Gate:
             RuntimeDirError: there is no safe place for the tree's secret.
         """
         where = tcp.parse(self.settings.address)
-        sock = await tcp.bind(where)
+        sock = await tcp.bind(where, alone=self._auth is None)
         try:
             bound = tcp.local(sock)
             if self._auth is None:
-                if not tcp.is_loopback(bound.host):
-                    raise AuthenticationError(
-                        f"{where} can be reached from other hosts: give auth=Secret(...) or auth=TLS(...)"
-                    )
-                self._auth = Secret.generate()
                 self.runtime.make_directory()
-                self._key_file = keep_secret(self.runtime.place.directory, bound, self._auth)
+                directory = self.runtime.place.directory
+                self._key_file, self._auth = keep_secret(directory, bound, Secret.generate())
             reached = self.settings.advertise
             self.address = str(bound if reached is None else advertised(reached, bound))
             self._listener = tcp.listen(
@@ -116,9 +111,9 @@ class Gate:
     def shut(self) -> None:
         """Let nobody in any more."""
         if self._listener is not None:
+            self._forget_key()  # while nobody else can listen there, and have another one of the same name
             self._listener.close()
             self._listener = None
-            self._forget_key()
         for scope in self._strangers.values():
             scope.cancel()
 
@@ -133,7 +128,8 @@ class Gate:
 
     def _accept(self, sock: socket.socket) -> None:
         if len(self._strangers) >= STRANGERS:
-            next(iter(self._strangers.values())).cancel()
+            oldest = next(iter(self._strangers))
+            self._strangers.pop(oldest).cancel()
         scope = self._strangers[sock] = anyio.CancelScope()
         self.runtime.loop.spawn(self._meet, sock, scope)
 
@@ -149,9 +145,12 @@ class Gate:
                 except (XoscarError, OSError) as exc:
                     failure = exc
             if scope.cancelled_caught:
-                sock.close()
-                failure = ProtocolError("it has not said in time who it is")
+                late = self._listener is not None
+                failure = ProtocolError(
+                    "it has not said in time who it is" if late else "the door was closed meanwhile"
+                )
             if failure is not None:
+                sock.close()
                 self.refused(f"{who}: {failure}")
         finally:
             self._strangers.pop(sock, None)
@@ -163,6 +162,8 @@ class Gate:
                 secure = await encrypt(sock, self._auth, host=None)
             handshake = self._handshake()
             knock = await admit(secure, handshake)
+            if self._listener is None:
+                raise ConnectionLost("the door was closed meanwhile")
             guest = Guest(self, secure, knock)
         except BaseException:
             secure.close()
@@ -170,6 +171,13 @@ class Gate:
         self._guests.add(guest)
         session = self._sessions.setdefault(knock.session, _Session())
         session.guests.add(guest)
+        try:
+            await guest.channel.wait_greeting()
+        except ConnectionLost:  # who has proved itself may leave
+            pass
+        except BaseException:
+            guest.close("it has not said hello")
+            raise
 
     def _handshake(self) -> ServerHandshake:
         place = self.runtime.place

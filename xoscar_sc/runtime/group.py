@@ -215,8 +215,8 @@ class ActorGroup(Generic[T]):
         self.__busier__(index, 1)
         try:
             return await call
-        except _ENDS:
-            await self.__check__(index)
+        except _ENDS as exc:
+            await self.__check__(index, exc)
             raise
         finally:
             self.__busier__(index, -1)
@@ -224,9 +224,12 @@ class ActorGroup(Generic[T]):
     def __busier__(self, index: int, change: int) -> None:
         self._busy[index] += change
 
-    async def __check__(self, index: int) -> None:
+    async def __check__(self, index: int, exc: Exception) -> None:
         """A member may have ended: if so, others are chosen from now on."""
-        if not await self.members[index].is_alive():
+        member = self.members[index]
+        if member.__target__().traits.child and not isinstance(exc, ActorNotExist):
+            return  # its supervisor starts it again; and if it does not, the next call is told so
+        if not await member.is_alive():
             self._gone.add(index)
 
     def __eq__(self, other: object) -> bool:
@@ -271,8 +274,8 @@ class _MemberStream(ResultStream[Any]):
     async def _open(self) -> Source:
         try:
             source = await super()._open()
-        except _ENDS:
-            await self._group.__check__(self._index)
+        except _ENDS as exc:
+            await self._group.__check__(self._index, exc)
             raise
         if not self._ended:
             self._counts = True
@@ -282,8 +285,8 @@ class _MemberStream(ResultStream[Any]):
     async def __anext__(self) -> Any:
         try:
             return await super().__anext__()
-        except _ENDS:
-            await self._group.__check__(self._index)
+        except _ENDS as exc:
+            await self._group.__check__(self._index, exc)
             raise
 
     def _end(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xoscar_sc.errors import ActorNotExist, ConnectionLost, NotExposed, ProtocolError, XoscarError
-from xoscar_sc.ipc import AnySocket, Channel, PlainChannel, Segments, dialogue_key
+from xoscar_sc.ipc import AnySocket, Channel, GuestChannel, PlainGuestChannel, Segments, dialogue_key
 from xoscar_sc.loop import Slot
 from xoscar_sc.protocol import (
     VERSION,
@@ -28,7 +28,7 @@ from xoscar_sc.protocol import (
     Tell,
 )
 from xoscar_sc.runtime.cell import Cell, State
-from xoscar_sc.runtime.leg import MOST, Leg
+from xoscar_sc.runtime.leg import Leg
 from xoscar_sc.runtime.methods import DURABLE
 from xoscar_sc.runtime.porch import Porch
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
@@ -63,7 +63,9 @@ class Guest:
         self._porch.instance = Porch(self)
         self._porch.state = State.ALIVE
         self._porch.mailbox.start()
-        kind = PlainChannel if gate.plain else Channel
+        self.plain = gate.plain
+        """Nothing that it is sent may be pickled: so it is here, or it wants it so."""
+        kind = PlainGuestChannel if gate.plain else GuestChannel
         hello = Hello(VERSION, runtime.place.tree, gate.address, runtime.place.name, 0)
         self.channel = kind(runtime.loop, sock, hello, self._receive, self._lost, runtime.timeouts.cancel)
         self.channel.max_message = gate.settings.max_message
@@ -77,10 +79,8 @@ class Guest:
     def _receive(self, channel: Channel, message: AnyMessage, segments: Segments) -> None:
         if isinstance(message, (Call, Tell)):
             if isinstance(message, Call):
-                if message.id in channel.serving or message.id in self._calls or message.id in self._asked:
-                    raise ProtocolError(f"call {message.id} was made twice")
                 message.chain = ()
-                message.plain = self.gate.plain
+                message.plain = self.plain = self.plain or message.plain
             self._begin(message, segments)
         elif isinstance(message, Cancel):
             self._cancel(message)
@@ -108,11 +108,21 @@ class Guest:
             self._held[uid].append((message, segments))
         elif (cell := self.runtime.find_cell(uid)) is not None:
             self._accept(cell, message, segments)
-        elif self.runtime.is_root and (found := self.runtime.names.find(uid)) is not None:
-            self._send(found.address, message, segments)
+        elif (
+            self.runtime.is_root and (found := self.runtime.directory.names.find(uid, ready=True)) is not None
+        ):
+            self._send(found.address, message, segments, found)
         else:
-            self._held[uid] = [(message, segments)]
-            self.runtime.loop.spawn(self._look_for, uid)
+            self.look_for(message, segments, 0)
+
+    def look_for(self, message: Call | Tell, segments: Segments, seen: int) -> None:
+        """Send a message when it is known where its actor is: one that is restarted, in a later life than ``seen``."""
+        held = self._held.get(message.uid)
+        if held is not None:
+            held.append((message, segments))
+        else:
+            self._held[message.uid] = [(message, segments)]
+            self.runtime.loop.spawn(self._look_for, message.uid, seen)
 
     def _accept(self, cell: Cell, message: Call | Tell, segments: Segments) -> None:
         if cell.incarnation != message.incarnation != 0:
@@ -120,26 +130,30 @@ class Guest:
         else:
             cell.accept(RemoteWork(cell, message, segments, self.channel))
 
-    def _send(self, address: str, message: Call | Tell, segments: Segments) -> None:
+    def _send(
+        self, address: str, message: Call | Tell, segments: Segments, found: Found | None = None
+    ) -> None:
         leg = self._legs.get(address)
         if leg is None:
             leg = self._legs[address] = Leg(self, address)
         try:
-            leg.call(message, segments)
+            leg.call(message, segments, found)
         except XoscarError as exc:
             self._refuse(message, exc)
             return
         if isinstance(message, Call):
             self._calls[message.id] = leg
 
-    async def _look_for(self, uid: str) -> None:
+    async def _look_for(self, uid: str, seen: int) -> None:
         """Find out where an actor is, and say there what has been said to it meanwhile."""
         found: Found | None = None
         failure: Exception | None = None
         try:
             found = await self.runtime.at_root("find", uid, False)
+            if found is not None and found.traits.child:
+                found = await self.runtime.at_root("locate", uid, found.traits.child, seen)
         except XoscarError as exc:
-            failure = exc
+            found, failure = None, exc
         for message, segments in self._held.pop(uid, ()):
             if self.channel.closed:
                 return
@@ -148,7 +162,7 @@ class Guest:
             elif (cell := self.runtime.find_cell(uid)) is not None:
                 self._accept(cell, message, segments)
             else:
-                self._send(found.address, message, segments)
+                self._send(found.address, message, segments, found)
 
     def _cancel(self, message: Cancel) -> None:
         call = message.id
@@ -179,9 +193,7 @@ class Guest:
     # What it asks of the porch
 
     def _ask(self, message: Call | Tell, segments: Segments) -> None:
-        if isinstance(
-            message, Tell
-        ):  # inside a tree, pools tell each other much; none of it is for guests to say
+        if isinstance(message, Tell):  # what pools tell each other is not for guests to say
             self._refuse(message, NotExposed("a program from outside has nothing to tell a pool"))
         elif message.method in _FUNCTIONS:
             self._asked[message.id] = self.runtime.loop.slot()
@@ -227,13 +239,11 @@ class Guest:
             return
         call = getattr(message, "id", None)
         channel.post(message, segments, None if call is None else dialogue_key(call))
-        if channel.waiting > MOST:
-            self.gate.refused(f"{self.name} does not read what it has asked for", self)
 
     def fail(self, call: int, exc: Exception) -> None:
         """End a call of its with an exception."""
         if not self.channel.closed:
-            post_failure(self.channel, call, exc, self.runtime.where(), plain=self.gate.plain)
+            post_failure(self.channel, call, exc, self.runtime.where(), plain=self.plain)
 
     def answered(self, call: int) -> None:
         """A call to another pool has ended."""

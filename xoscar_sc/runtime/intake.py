@@ -63,11 +63,14 @@ class Intake:
         """What a message gets that the actor will not answer any more."""
         raise NotImplementedError
 
+    def turn_away(self, work: Work) -> None:
+        """Refuse a message, since the actor takes no more."""
+        raise NotImplementedError
+
     def accept(self, work: Work) -> None:
         """Take a message: it runs now, or when those before it have run, or is refused."""
         if self.ending:
-            work.refuse(self.died(maybe_executed=False))
-            work.executed()
+            self.turn_away(work)
             return
         known = self.methods.get(work.method)
         if known is not None and known.apart:
@@ -240,6 +243,11 @@ class Intake:
         return values
 
     # Waiting
+
+    def awaiter(self, work: Work) -> Callable[[Any], Awaitable[Any]]:
+        """How what a message gave is awaited: dialogues, batches and durable tells are this package's own code."""
+        own = work.conversation is not None or work.method == DURABLE
+        return undergo if own or (work.batch and not self.intercepts) else self.undergo
 
     def let_senders_go(self) -> None:
         """Nobody has to wait for room any more."""

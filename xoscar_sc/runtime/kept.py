@@ -20,6 +20,7 @@ import anyio
 from xoscar_sc.errors import StateError
 from xoscar_sc.events import SnapshotDamaged, SnapshotFailed
 from xoscar_sc.loop import undisturbed
+from xoscar_sc.runtime.actor import StatelessActor, refuse_outside
 from xoscar_sc.runtime.cell import Cell, Owner
 from xoscar_sc.runtime.current import current_frame
 from xoscar_sc.runtime.deadlock import Kind, Way
@@ -149,6 +150,8 @@ class KeptCell(Cell):
             )
         calls = loads_call(body)
         self.function(name)
+        if name == "stop" and self.cls.stop is StatelessActor.stop:
+            refuse_outside(self.uid)
         known = self.methods.get(name)
         if known is not None:
             if known.beside or known.streams or known.talks is not None:

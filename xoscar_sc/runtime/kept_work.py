@@ -75,6 +75,11 @@ class DurableWork(LocalWork):
     def answer_error(self, exc: BaseException) -> None:
         self.kept.durable_failed(self, exc)
 
+    def pass_on(self, heir: Cell) -> None:
+        # The next incarnation has it from the journal.
+        self.refuse(self.cell.died(maybe_executed=False))
+        self.executed()
+
     def not_executed(self, exc: Exception) -> None:
         if not self.answered:
             self._never_runs()
@@ -99,6 +104,11 @@ class SnapshotWork(LocalWork):
     def answer_error(self, exc: BaseException) -> None:
         if not (self.cell.ending or self.cell.abandoned):
             self.kept.snapshot_failed(exc)
+
+    def pass_on(self, heir: Cell) -> None:
+        # It was to be of a state that is gone.
+        self.refuse(self.cell.died(maybe_executed=False))
+        self.executed()
 
     def not_executed(self, exc: Exception) -> None:
         self.answer_error(exc)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xoscar_sc.errors import AuthenticationError, ConnectionLost, MailboxFull
+from msgspec.structs import replace
+
+from xoscar_sc.errors import ActorDied, AuthenticationError, ConnectionLost, MailboxFull, PoolDied
 from xoscar_sc.ipc import Channel, RelayChannel, Segments, connect, dialogue_key
 from xoscar_sc.protocol import (
     AnyMessage,
@@ -24,12 +26,16 @@ from xoscar_sc.protocol import (
     UnixAddress,
     parse_address,
 )
+from xoscar_sc.runtime.lasting import Gone
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.guest import Guest
+    from xoscar_sc.runtime.names import Found
 
-MOST = 256 << 20
-"""Bytes that may wait for a pool that does not read, or for a client."""
+_GONE = f"{Gone.__module__}.{Gone.__qualname__}"
+"""What a pool answers that has not executed a call, since its actor is being restarted."""
+MOST = 1 << 32
+"""Bytes that may wait for a pool that does not read."""
 
 
 class Leg:
@@ -44,6 +50,8 @@ class Leg:
         """What has come before the connection was there."""
         self._calls: dict[int, str] = {}
         """The client's open calls over there, and the uids of their actors."""
+        self._kept: dict[int, tuple[Call, Segments, int]] = {}
+        """Open calls of actors that are restarted, as they came, and in which of its lives the actor was."""
         self._owed: dict[str, int] = {}
         """Tells to each actor for which the pool has not given the credit back."""
         self._ended = False
@@ -58,14 +66,14 @@ class Leg:
         except (OSError, AuthenticationError) as exc:
             await self._bury(f"{self.address} cannot be reached: {exc}", maybe_executed=False)
             return
-        if self._ended:
-            sock.close()
-            return
         hello = self._guest.hello()
         channel = RelayChannel(
             runtime.loop, sock, hello, runtime.receive, self._lost, runtime.timeouts.cancel
         )
         channel.passed = self._passed
+        if self._ended:  # it has said who it is: a pool wonders at those who have not
+            channel.close()
+            return
         self._channel = channel
         waiting, self._waiting = self._waiting, []
         for message, segments, key in waiting:
@@ -73,8 +81,8 @@ class Leg:
 
     # There
 
-    def call(self, message: Call | Tell, segments: Segments) -> None:
-        """Pass on what begins something.
+    def call(self, message: Call | Tell, segments: Segments, found: Found | None) -> None:
+        """Pass on what begins something; ``found``: where the actor is that it is for.
 
         Raises:
             MailboxFull: the pool has not read for long.
@@ -85,6 +93,8 @@ class Leg:
             )
         if isinstance(message, Call):
             self._calls[message.id] = message.uid
+            if found is not None and found.traits.child:
+                self._kept[message.id] = (replace(message), segments, found.life)
         else:
             self._owed[message.uid] = self._owed.get(message.uid, 0) + 1
         self.post(message, segments, message.uid)
@@ -119,6 +129,10 @@ class Leg:
             if self._calls.pop(message.id, None) is None:
                 return
             self._guest.answered(message.id)
+            kept = self._kept.pop(message.id, None)
+            if kept is not None and isinstance(message, Failed) and message.failure.type_name == _GONE:
+                self._guest.look_for(*kept)
+                return
         elif isinstance(message, Credit):
             self._owed[message.uid] = self._owed.get(message.uid, 0) - message.count
             if self._owed[message.uid] <= 0:
@@ -143,12 +157,25 @@ class Leg:
         self._ended = True
         self._guest.leg_ended(self)
         calls, self._calls = self._calls, {}
-        for call in calls:
+        for call, uid in calls.items():
             self._guest.answered(call)
-            self._guest.fail(call, reason())
+            self._end(call, uid, reason())
         owed, self._owed = self._owed, {}
         for uid, count in owed.items():
             self._guest.post(Credit(uid, count), ())
+
+    def _end(self, call: int, uid: str, exc: Exception) -> None:
+        """A call has ended with its pool. An actor that is restarted has not died for good with it."""
+        kept = self._kept.pop(call, None)
+        if kept is None or not isinstance(exc, PoolDied):
+            self._guest.fail(call, exc)
+        elif exc.maybe_executed:
+            text = f"actor {uid!r} died with its pool: {exc}"
+            died = ActorDied(text, uid=uid, cause=str(exc), maybe_executed=True)
+            died.__cause__ = exc  # by which a method is known to be repeated, if it is idempotent
+            self._guest.fail(call, died)
+        else:
+            self._guest.look_for(*kept)
 
     def close(self) -> None:
         """The client has gone: what it had open over there is cancelled."""

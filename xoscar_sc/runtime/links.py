@@ -76,6 +76,8 @@ class Link:
         """Blocks that are open."""
         self._until = 0.0
         """When those who wait for a new connection give up."""
+        self._pulse = anyio.CancelScope()
+        """In which the connection that there is looks for signs of life."""
         self.closed = False
 
     async def connect(self) -> Channel:
@@ -92,11 +94,14 @@ class Link:
             if self.closed:
                 raise ConnectionLost(f"the connection to {self.address} was closed from here")
             pause = _SHORTEST
+            patience = self._runtime.loop.now() + self._runtime.timeouts.greeting
             while True:
                 try:
                     return await self._connect_once()
                 except (OSError, ConnectionLost) as exc:
-                    left = self._until - self._runtime.loop.now()
+                    # Who is hung up on may have been one of too many at the door: that is no answer yet.
+                    until = max(self._until, patience) if isinstance(exc, ConnectionLost) else self._until
+                    left = until - self._runtime.loop.now()
                     if left <= 0 or self.closed:
                         raise ConnectionLost(f"{self.address} cannot be reached: {exc}") from exc
                 await anyio.sleep(min(pause * random.uniform(0.5, 1), left))
@@ -112,7 +117,9 @@ class Link:
                 channel.close()
                 raise ConnectionLost(f"the connection to {self.address} was closed from here")
             self.channel = channel
-            runtime.loop.spawn(self._beat, channel)
+            self._pulse.cancel()
+            self._pulse = anyio.CancelScope()
+            runtime.loop.spawn(self._beat, channel, self._pulse)
             return channel
         raise ConnectionLost(f"no answer within {seconds} s")
 
@@ -159,6 +166,11 @@ class Link:
         """What it takes to connect to the same program."""
         return self.address, self._auth, self._pickle
 
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands, as far as is known here."""
+        return self.channel is not None and not self.channel.closed
+
     async def ask(self, method: str, *args: Any) -> Any:
         """Ask the other side's porch."""
         return await self._runtime.ask(self.address, method, *args)
@@ -169,6 +181,7 @@ class Link:
         self._runtime.peers.unroute(channel)
         if self.channel is channel:
             self.channel = None
+            self._pulse.cancel()
             if self.users and not self.closed and not self._runtime.closed and self.welcome is not None:
                 self._until = self._runtime.loop.now() + self.welcome.lease
                 self._runtime.loop.spawn(self._restore)
@@ -179,8 +192,12 @@ class Link:
         except XoscarError:  # whoever calls next hears of it
             pass
 
-    async def _beat(self, channel: Channel) -> None:
+    async def _beat(self, channel: Channel, pulse: anyio.CancelScope) -> None:
         """Ask every so often whether the other program still does anything: its kernel may go on without it."""
+        with pulse:
+            await self._ask_often(channel)
+
+    async def _ask_often(self, channel: Channel) -> None:
         runtime = self._runtime
         seconds = runtime.timeouts.heartbeat
         while seconds:
@@ -207,6 +224,7 @@ class Link:
                 except XoscarError:
                     pass
             channel.close()
+        self._pulse.cancel()
 
 
 class Links:
@@ -224,6 +242,8 @@ class Links:
         """
         key = str(address)
         link = self._links.get(key)
+        if link is not None and not link.users and not link.open and link.key() != (key, auth, pickle):
+            link.closed = True  # it was tried otherwise, and led nowhere
         if link is None or link.closed:
             link = self._links[key] = Link(self._runtime, address, auth, pickle=pickle)
         elif link.key() != (key, link.key()[1] if auth is None else auth, pickle):

@@ -54,7 +54,7 @@ class OpenContext(AbstractAsyncContextManager[tuple[Context, Any]]):
         if self._used:
             raise RuntimeError("this dialogue has been opened already; call open_context() again")
         self._used = True
-        outgoing = self._target.runtime().outgoing
+        outgoing = self._target.outgoing()
         self._deadline = anyio.current_effective_deadline()
         self._opening = opening = await outgoing.open_dialogue(
             self._target, self._method, self._args, self._kwargs, self._peer

@@ -83,7 +83,7 @@ class Outgoing:
         runtime = self._runtime
         left = runtime.loop.seconds_left()
         if address == runtime.address:
-            cell = runtime.cell(target.uid, target.incarnation)
+            cell = runtime.taker(target.uid, target.incarnation)
             if target.copy:
                 calls = loads_batch(dumps_batch(calls))
             chain = waiting_chain(runtime.loop)
@@ -162,7 +162,7 @@ class Outgoing:
             flow = channel.stream(message, segments)
             return RemoteSource(channel, message, flow, self._unconfirmed, self._deadline_passed)
         await runtime.loop.breathe()
-        cell = runtime.cell(target.uid, target.incarnation)
+        cell = runtime.taker(target.uid, target.incarnation)
         if target.copy:
             args, kwargs = loads_call(dumps_call(args, kwargs))
         work = LocalWork(cell, method, (args, kwargs), None, chain, left, batch=False)
@@ -189,7 +189,7 @@ class Outgoing:
             channel.talk(message, segments, opening.talk)
             return opening
         await runtime.loop.breathe()
-        cell = runtime.cell(target.uid, target.incarnation)
+        cell = runtime.taker(target.uid, target.incarnation)
         if target.copy:
             args, kwargs = loads_call(dumps_call(args, kwargs))
         work = LocalWork(cell, method, (args, kwargs), None, chain, left, batch=False)
@@ -207,7 +207,7 @@ class Outgoing:
         runtime = self._runtime
         if address == runtime.address:
             await runtime.loop.breathe()
-            cell = runtime.cell(target.uid, target.incarnation)
+            cell = runtime.taker(target.uid, target.incarnation)
             if target.copy:
                 args, kwargs = loads_call(dumps_call(args, kwargs))
             await self._admit_here(cell)
@@ -287,7 +287,7 @@ class Outgoing:
     ) -> Any:
         runtime = self._runtime
         await runtime.loop.breathe()
-        cell = runtime.cell(target.uid, target.incarnation)
+        cell = runtime.taker(target.uid, target.incarnation)
         known = cell.methods.get(method)
         chain = waiting_chain(runtime.loop)
         if known is None or not (known.at_once and cell.free_for(known)):
@@ -296,7 +296,11 @@ class Outgoing:
             return await self._wait_here(
                 LocalWork(cell, method, (args, kwargs), slot, chain, left, batch=False)
             )
-        value = runtime.loop.fresh_context().run(_call, cell, known, args, kwargs)
+        try:
+            value = runtime.loop.fresh_context().run(_call, cell, known, args, kwargs)
+        except Exception as exc:
+            cell.raised(method, exc)
+            raise
         if is_awaitable(value) or value.__class__ in KINDS:
             known.at_once = known.one_step = False
             left = runtime.loop.seconds_left()

@@ -15,7 +15,7 @@ import anyio
 
 from xoscar_sc.errors import AuthenticationError, ConnectionLost, PoolDied, ProtocolError
 from xoscar_sc.events import ConnectionRefused
-from xoscar_sc.ipc import Channel, Listener, check_peer, connect, listen
+from xoscar_sc.ipc import Channel, Listener, check_peer, connect, is_outside, listen
 from xoscar_sc.launch import ProcessExit
 from xoscar_sc.protocol import Hello, UnixAddress, parse_address
 
@@ -200,7 +200,8 @@ class Peers:
             self._lost_ones[hello.address] = (hello.pool, hello.pid)
             if len(self._lost_ones) > _REMEMBERED:
                 del self._lost_ones[next(iter(self._lost_ones))]
-        if error is not None:
+        # Of a program from outside, its door tells why it has gone; the way from there to here is merely closed.
+        if error is not None and not (isinstance(error, ConnectionLost) and is_outside(channel)):
             self._refused(f"{hello.pool!r} was cut off: {error}")
         if not self.is_near(hello.address):
             channel.fail(lambda: ConnectionLost(f"{hello.pool!r} has gone"))

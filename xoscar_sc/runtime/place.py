@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -35,6 +35,10 @@ class Place(msgspec.Struct, frozen=True):
         return f"unix://{self.directory}/{self.pool_id}.sock"
 
 
+Wish: TypeAlias = Literal["", "actor", "pool"]
+"""Whose end was wanted, if an actor's end was no surprise: its own, or that of its pool."""
+
+
 class Listening(Protocol):
     """What a nursery wants to hear."""
 
@@ -44,10 +48,12 @@ class Listening(Protocol):
     def unreachable(self, address: str) -> None:
         """The connection to a pool was lost, and its process has not ended."""
 
-    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
+    def actor_ended(
+        self, event: ActorExited, unclaimed: BaseException | None, token: str, wish: Wish
+    ) -> None:
         """An actor of this nursery's ended; ``unclaimed`` is an exception that nobody has waited for.
 
-        ``token`` says by which creation it had come to be.
+        ``token`` says by which creation it had come to be, ``wish`` whether somebody wanted its end.
         """
 
     def interrupted(self, exc: BaseException) -> None:

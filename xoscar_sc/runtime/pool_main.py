@@ -14,6 +14,7 @@ import trio
 from xoscar_sc.launch import Launcher, LocalLauncher
 from xoscar_sc.loop import open_loop, run_as_guest
 from xoscar_sc.runtime.current import set_running_runtime
+from xoscar_sc.runtime.heartbeat import Heart
 from xoscar_sc.runtime.place import Place
 from xoscar_sc.runtime.runtime import Runtime
 from xoscar_sc.timeouts import Timeouts
@@ -28,6 +29,8 @@ class PoolConfig(msgspec.Struct, frozen=True):
     place: Place
     timeouts: Timeouts
     loglevel: int | str | None = None
+    heartbeat: float | None = None
+    """Seconds for which it may show no sign of life; None if nobody looks for one."""
     asyncio: bool = False
     """Its trio runs as a guest on an asyncio loop."""
     uvloop: bool = False
@@ -64,6 +67,9 @@ async def _live(
                 )
             runtime.launcher = launcher
             set_running_runtime(runtime)
+            heart: Heart | None = None
+            if config.heartbeat is not None:
+                heart = Heart(loop, config.place.directory, config.place.pool_id, config.heartbeat)
             runtime.peers.listen()
             parent = runtime.peers.open(sock)
             await parent.wait_greeting()
@@ -74,4 +80,6 @@ async def _live(
         runtime.closed = True
         await launcher.aclose()
         runtime.peers.close()
+        if heart is not None:
+            heart.stop()
         return code

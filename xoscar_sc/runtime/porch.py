@@ -9,7 +9,7 @@ from xoscar_sc.events import Exit
 from xoscar_sc.protocol import Failure
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.methods import apart
-from xoscar_sc.runtime.names import Found
+from xoscar_sc.runtime.names import Ending, Found
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.guest import Guest
@@ -25,7 +25,7 @@ class Porch(StatelessActor):
         self._guest = guest
         self._gate = guest.gate
         self._runtime = guest.runtime
-        self._seen: dict[str, str] = {}
+        self._seen: dict[str, Found] = {}
         """Where the last few actors were that the guest has been told of, by uid."""
 
     def beat(self) -> None:
@@ -46,7 +46,7 @@ class Porch(StatelessActor):
             return None
         found: Found | None = await self._runtime.at_root("find", uid, wait)
         if found is not None:
-            self._saw(uid, found.address)
+            self._saw(uid, found)
         # Which of that uid it is does not matter to who knows it by its uid: it may be started again.
         return None if found is None else found._replace(incarnation=0)
 
@@ -65,13 +65,24 @@ class Porch(StatelessActor):
     @apart
     async def watch(self, uid: str, incarnation: int) -> tuple[Exit, Failure | None]:
         """Wait until an actor has ended; see :meth:`Control.watch`."""
-        found = await self.find(uid, False)
-        # Its pool knows for a while how it ended, if it has ended already.
-        address = self._seen.get(uid) if found is None else found.address
-        if address is None or not self._gate.admits(uid):
-            raise self._missing(uid)
-        exit_: tuple[Exit, Failure | None] = await self._runtime.ask(address, "watch", uid, incarnation)
+        found = await self._watched(uid)
+        exit_: tuple[Exit, Failure | None] = await self._runtime.ask(found.address, "watch", uid, incarnation)
         return exit_
+
+    @apart
+    async def follow(self, uid: str, child: int, seen: int) -> tuple[Found | None, Ending | None]:
+        """See :meth:`Control.follow`."""
+        if (await self._watched(uid)).traits.child != child:
+            raise self._missing(uid)
+        known: tuple[Found | None, Ending | None] = await self._runtime.at_root("follow", uid, child, seen)
+        return known
+
+    async def _watched(self, uid: str) -> Found:
+        # Where it was knows for a while how it ended, if it has ended already.
+        found = await self.find(uid, False) or self._seen.get(uid)
+        if found is None or not self._gate.admits(uid):
+            raise self._missing(uid)
+        return found
 
     async def end_actor(self, uid: str, incarnation: int, how: str) -> None:
         """End an actor that a guest has had made; the others are the tree's own."""
@@ -86,8 +97,9 @@ class Porch(StatelessActor):
         """Make an actor of an exposed class, which lives as long as the guest's connection and its lease; its uid."""
         ref = await self._gate.create_actor(self._guest, name, tuple(args), kwargs, uid)
         target = ref.__target__()
-        self._saw(target.uid, target.address)
-        return target.uid, Found(target.address, 0, target.traits)
+        found = Found(target.address, 0, target.traits, target.life)
+        self._saw(target.uid, found)
+        return target.uid, found
 
     async def _where(self, uid: str) -> Found:
         found = await self.find(uid, False)
@@ -95,8 +107,8 @@ class Porch(StatelessActor):
             raise self._missing(uid)
         return found
 
-    def _saw(self, uid: str, address: str) -> None:
-        self._seen[uid] = address
+    def _saw(self, uid: str, found: Found) -> None:
+        self._seen[uid] = found
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
 

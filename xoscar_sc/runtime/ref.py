@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import anyio
 
-from xoscar_sc.errors import PoolDied
+from xoscar_sc.errors import ActorDied, PoolDied
+from xoscar_sc.events import Exit, Restarted
 from xoscar_sc.runtime.actor import StatelessActor
 from xoscar_sc.runtime.current import require_runtime
 from xoscar_sc.runtime.methods import Retry, methods_of
@@ -20,10 +21,12 @@ from xoscar_sc.runtime.monitor import Monitor
 from xoscar_sc.runtime.open_context import OpenContext
 from xoscar_sc.runtime.streams import ResultStream
 from xoscar_sc.runtime.telling import Arguments, TellMethod, tell_method
-from xoscar_sc.runtime.traits import DEFAULT, Overflow, Traits
+from xoscar_sc.runtime.traits import DEFAULT, Traits
 
 if TYPE_CHECKING:
+    from xoscar_sc.runtime.lasting import Lasting
     from xoscar_sc.runtime.names import Found
+    from xoscar_sc.runtime.outgoing import Outgoing
     from xoscar_sc.runtime.runtime import Runtime
 
 T = TypeVar("T", covariant=True)
@@ -47,7 +50,7 @@ class Delayed:
 class Target:
     """Who a reference refers to, shared by the reference and its methods."""
 
-    __slots__ = ("_runtime", "address", "cls", "copy", "incarnation", "traits", "uid")
+    __slots__ = ("_lasts", "_runtime", "address", "cls", "copy", "incarnation", "life", "traits", "uid")
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Target:
         *,
         copy: bool = False,
         traits: Traits = DEFAULT,
+        life: int = 1,
     ) -> None:
         if len(uid) > MAX_NAME:
             raise ValueError(f"a uid of {len(uid)} characters; {MAX_NAME} are admitted")
@@ -71,7 +75,15 @@ class Target:
         """Arguments and values are copied in the same pool too."""
         self.traits = traits
         """Of the actor's mailbox."""
+        self.life = life
+        """How often the actor has been started, as far as is known here."""
+        self._lasts = traits.child > 0
         self._runtime: Runtime | None = None
+
+    def rebind(self, found: Found) -> None:
+        """The actor was started again."""
+        if found.life > self.life:
+            self.address, self.life = found.address, found.life
 
     def runtime(self) -> Runtime:
         """The runtime that the actor is reached through from here."""
@@ -79,6 +91,13 @@ class Target:
         if runtime is None or runtime.closed or runtime.thread != get_ident():
             self._runtime = runtime = require_runtime()
         return runtime
+
+    def outgoing(self) -> Outgoing | Lasting:
+        """The way that messages take to the actor."""
+        runtime = self._runtime
+        if runtime is None or runtime.closed or runtime.thread != get_ident():
+            runtime = self.runtime()
+        return runtime.lasting if self._lasts else runtime.outgoing
 
     def __repr__(self) -> str:
         kind = "" if self.cls is None else f"[{self.cls.__name__}]"
@@ -104,7 +123,7 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             args, kwargs = _check(self._target, self._name, args, kwargs)
         target = self._target
-        return target.runtime().outgoing.send(target, self._name, args, kwargs)  # type: ignore[return-value]
+        return target.outgoing().send(target, self._name, args, kwargs)  # type: ignore[return-value]
 
     def send(self, /, *args: Any, **kwargs: Any) -> ResultStream[Any]:
         """Call the method, and wait for its value.
@@ -162,7 +181,7 @@ class ActorMethod:
         if not delayed:
             raise ValueError(f"a batch of {name}() of {target!r} has no calls")
         calls = [(each.args, each.kwargs) for each in delayed]
-        values: list[Any] = await target.runtime().outgoing.batch(target, name, calls)
+        values: list[Any] = await target.outgoing().batch(target, name, calls)
         return values
 
     def __repr__(self) -> str:
@@ -197,7 +216,10 @@ class IdempotentMethod(ActorMethod):
         seconds = self._retry.backoff
         for left in range(self._retry.retries, -1, -1):
             try:
-                return await target.runtime().outgoing.send(target, self._name, args, kwargs)
+                return await target.outgoing().send(target, self._name, args, kwargs)
+            except ActorDied as exc:
+                if not left or not isinstance(exc.__cause__, PoolDied) or exc.uid != target.uid:
+                    raise
             except PoolDied:
                 runtime = target.runtime()
                 channel = runtime.peers.get(target.address)
@@ -206,6 +228,8 @@ class IdempotentMethod(ActorMethod):
             # Whoever has the uid by then; as long as nobody has, the pool is asked again, which has died.
             await anyio.sleep(seconds)
             seconds *= 2
+            if target.traits.child:
+                continue
             found: Found | None = await target.runtime().at_root("find", target.uid, False)
             if found is not None:
                 uid, copy = target.uid, target.copy
@@ -229,6 +253,8 @@ def _method(target: Target, name: str) -> ActorMethod:
 
 
 def _same(one: Target, other: Target) -> bool:
+    if one.traits.child or other.traits.child:
+        return one.uid == other.uid and one.traits.child == other.traits.child
     return one.uid == other.uid and one.address == other.address
 
 
@@ -249,8 +275,9 @@ class ActorRef(Generic[T]):
         *,
         copy: bool = False,
         traits: Traits = DEFAULT,
+        life: int = 1,
     ) -> None:
-        self._target = Target(address, uid, incarnation, cls, copy=copy, traits=traits)
+        self._target = Target(address, uid, incarnation, cls, copy=copy, traits=traits, life=life)
 
     def options(self, *, copy: bool) -> ActorRef[T]:
         """The same reference with other options.
@@ -260,9 +287,8 @@ class ActorRef(Generic[T]):
                 are handed over as they are there, and a change by one is seen by the other.
         """
         target = self._target
-        return ActorRef(
-            target.address, target.uid, target.incarnation, target.cls, copy=copy, traits=target.traits
-        )
+        place = target.address, target.uid, target.incarnation, target.cls
+        return ActorRef(*place, copy=copy, traits=target.traits, life=target.life)
 
     @property
     def uid(self) -> str:
@@ -271,8 +297,16 @@ class ActorRef(Generic[T]):
 
     @property
     def address(self) -> str:
-        """The address of the actor's pool."""
+        """The address of the actor's pool; of one that is restarted, as far as is known here."""
         return self._target.address
+
+    @property
+    def incarnation(self) -> int:
+        """How often the actor has been started, as far as is known here; 1 if nobody restarts it.
+
+        Whoever has not called the actor since, does not know; :meth:`is_alive` asks.
+        """
+        return self._target.life
 
     @property
     def typed(self) -> T:
@@ -292,6 +326,8 @@ class ActorRef(Generic[T]):
     async def destroy(self) -> None:
         """End the actor: the message in hand is finished, queued ones fail, ``__pre_destroy__`` runs.
 
+        A supervisor does not start it again.
+
         Called from the actor's own code, it does not wait: the actor ends after the message in hand.
 
         Raises:
@@ -300,24 +336,44 @@ class ActorRef(Generic[T]):
 
         Cancellation: the actor goes on ending.
         """
-        await self._target.runtime().end_actor(self._target, "destroy")
+        await self._end("destroy")
 
     async def kill(self) -> None:
         """End the actor without its hooks: the message in hand is cancelled, queued ones fail.
 
+        For a supervisor that is a failure, after which it may start it again.
+
         Raises:
             ActorNotExist: it has ended already.
         """
-        await self._target.runtime().end_actor(self._target, "kill")
+        await self._end("kill")
 
-    def monitor(self) -> Monitor:
+    async def _end(self, how: str) -> None:
+        target = self._target
+        runtime = target.runtime()
+        if target.traits.child:
+            await runtime.lasting.end_actor(target, how)
+        else:
+            await runtime.end_actor(target, how)
+
+    @overload
+    def monitor(self) -> Monitor[Exit]: ...
+    @overload
+    def monitor(self, *, restarts: bool) -> Monitor[Exit | Restarted]: ...
+    def monitor(self, *, restarts: bool = False) -> Monitor[Any]:
         """Watch the actor: ``async with ref.monitor() as exits``.
 
         ``exits`` is a receive channel (``await exits.receive()``, ``async for``), which gives exactly one
         :class:`Exit`, when the actor has ended, however that comes to be; at once, if it has ended already. Of an actor
         that ended long ago, and of one whose pool cannot be asked, it is a failure that says so. Any number may watch.
+
+        An actor that its supervisor starts again has not ended.
+
+        Args:
+            restarts: ``exits`` gives a :class:`Restarted` each time before; if it was started again several times in a
+                row meanwhile, one for all of them.
         """
-        return Monitor(self._target)
+        return Monitor(self._target, restarts=restarts)
 
     async def is_alive(self) -> bool:
         """Whether the actor exists and takes messages."""
@@ -329,11 +385,13 @@ class ActorRef(Generic[T]):
         return _same(self._target, other._target)
 
     def __hash__(self) -> int:
-        return hash((self._target.address, self._target.uid))
+        target = self._target
+        return hash((target.traits.child or target.address, target.uid))
 
     def __reduce__(self) -> tuple[Any, ...]:
         target = self._target
-        return _restore, (target.address, target.uid, target.incarnation, target.copy, *target.traits)
+        place = target.address, target.uid, target.incarnation, target.life, target.copy
+        return _restore, (*place, *target.traits)
 
     def __repr__(self) -> str:
         return repr(self._target)
@@ -342,7 +400,5 @@ class ActorRef(Generic[T]):
         return self._target
 
 
-def _restore(
-    address: str, uid: str, incarnation: int, copy: bool, *traits: *tuple[int, Overflow, Any, Any]
-) -> ActorRef[Any]:
-    return ActorRef(address, uid, incarnation, copy=copy, traits=Traits(*traits))
+def _restore(address: str, uid: str, incarnation: int, life: int, copy: bool, *traits: Any) -> ActorRef[Any]:
+    return ActorRef(address, uid, incarnation, copy=copy, traits=Traits(*traits), life=life)

@@ -15,8 +15,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from xoscar_sc.errors import (
     ActorAlreadyExist,
     ActorNotExist,
@@ -29,7 +27,7 @@ from xoscar_sc.errors import (
 from xoscar_sc.events import ActorExited, Event, Exit
 from xoscar_sc.ipc import Channel, Segments
 from xoscar_sc.launch import Launcher, ProcessExit
-from xoscar_sc.loop import Loop, Slot
+from xoscar_sc.loop import Loop
 from xoscar_sc.protocol import (
     VERSION,
     AnyMessage,
@@ -37,7 +35,6 @@ from xoscar_sc.protocol import (
     Cancel,
     Demand,
     End,
-    Failure,
     Hello,
     Item,
     Notice,
@@ -46,17 +43,20 @@ from xoscar_sc.protocol import (
 from xoscar_sc.runtime.cell import Cell, Owner, State
 from xoscar_sc.runtime.control import Control
 from xoscar_sc.runtime.deadlock import Deadlocks
+from xoscar_sc.runtime.directory import Directory
 from xoscar_sc.runtime.drops import Drops
 from xoscar_sc.runtime.exits import Exits, wait_exit
+from xoscar_sc.runtime.heirs import Heirs
+from xoscar_sc.runtime.lasting import Gone, Lasting
 from xoscar_sc.runtime.links import Links
-from xoscar_sc.runtime.names import Found, Names
+from xoscar_sc.runtime.news import News, packed, unpacked
 from xoscar_sc.runtime.outgoing import Outgoing
 from xoscar_sc.runtime.peers import Peers
-from xoscar_sc.runtime.place import Listening, Place
+from xoscar_sc.runtime.place import Listening, Place, Wish
 from xoscar_sc.runtime.ref import Target
 from xoscar_sc.runtime.targets import Targets
+from xoscar_sc.runtime.traits import FIRST_CHILD
 from xoscar_sc.runtime.work_remote import RemoteWork, post_failure
-from xoscar_sc.serialize import dumps, loads, rebuild, record
 from xoscar_sc.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -79,12 +79,14 @@ class Runtime:
         self.place = place
         self.timeouts = timeouts
         self.address = place.address
-        self.names = Names()
+        self.directory = Directory(loop)
         self.peers = Peers(self)
         self.links = Links(self)
         self.gates: set[OpenGate] = set()
         """Doors for other programs."""
         self.outgoing = Outgoing(self)
+        self.lasting = Lasting(self)
+        self.heirs = Heirs(self)
         self.control = Control(self)
         self.deadlocks = Deadlocks(self)
         self.drops = Drops(loop, self.emit)
@@ -113,7 +115,6 @@ class Runtime:
         """What others may copy into."""
         self.writers: dict[Hashable, Writer] = {}
         """What writes to the stores that actors of this pool keep their state in."""
-        self._name_waiters: dict[str, list[Slot]] = {}
         self._new_control()
         loop.crashed = self._crashed
 
@@ -152,7 +153,7 @@ class Runtime:
                 raise ProtocolError(f"call {message.id} was made twice")
             cell = self._cells.get(message.uid)
             if cell is None or cell.incarnation != message.incarnation != 0:
-                self._refuse(channel, message)
+                self._refuse(channel, message, segments)
             else:
                 cell.accept(RemoteWork(cell, message, segments, channel))
         elif isinstance(message, Cancel):
@@ -166,7 +167,11 @@ class Runtime:
         elif isinstance(message, Notice):
             self._noticed(message, segments)
 
-    def _refuse(self, channel: Channel, message: Call | Tell) -> None:
+    def _refuse(self, channel: Channel, message: Call | Tell, segments: Segments) -> None:
+        heir = self.heirs.find(message.uid, message.incarnation)
+        if heir is not None:
+            heir.accept(RemoteWork(heir, message, segments, channel))
+            return
         exc = self._not_here(message.uid, message.incarnation)
         if isinstance(message, Call):
             post_failure(channel, message.id, exc, self.where())
@@ -184,13 +189,14 @@ class Runtime:
 
     # Actors
 
-    def new_cell(self, uid: str, make: Callable[[int], Cell]) -> Cell:
-        """A place for an actor that is about to be made; ``make`` gets its incarnation."""
+    def new_cell(self, uid: str, make: Callable[[int], Cell], child: int = 0) -> Cell:
+        """A place for an actor that is about to be made; ``make`` gets its incarnation, that of a child its number."""
         if self.stopping.filled:
             raise XoscarError(f"pool {self.place.name!r} is ending; it takes no more actors")
         if uid in self._cells:  # it has not ended in time, and its creator has gone on
             raise ActorAlreadyExist(f"there is an actor {uid!r} already {self.where()}; it is ending")
-        cell = self._cells[uid] = make(self.serial())
+        cell = self._cells[uid] = make(child or self.serial())
+        self.heirs.await_birth(cell)
         return cell
 
     def made_as(self, uid: str, token: str) -> Cell | None:
@@ -213,7 +219,16 @@ class Runtime:
             raise self._not_here(uid, incarnation)
         return cell
 
+    def taker(self, uid: str, incarnation: int) -> Cell:
+        """What takes messages for an actor of this pool: as :meth:`cell`, and also while it is being restarted."""
+        cell = self._cells.get(uid)
+        if cell is None or (incarnation and cell.incarnation != incarnation):
+            return self.heirs.find(uid, incarnation) or self.cell(uid, incarnation)
+        return cell
+
     def _not_here(self, uid: str, incarnation: int) -> ActorNotExist:
+        if incarnation >= FIRST_CHILD:
+            return Gone(uid, incarnation)
         return ActorNotExist(
             f"there is no actor {uid!r} {self.where()}" + (", any more" if incarnation else "")
         )
@@ -227,6 +242,8 @@ class Runtime:
 
     async def is_alive(self, target: Target) -> bool:
         """Whether an actor takes messages, wherever it lives."""
+        if target.traits.child and self.peers.is_near(target.address):
+            return await self.lasting.is_alive(target)
         try:
             return bool(await self.ask(target.address, "is_alive", target.uid, target.incarnation))
         except (PoolDied, ConnectionLost):
@@ -264,22 +281,23 @@ class Runtime:
         self._leaving.discard(cell)
         self.exits.add(cell.uid, cell.incarnation, exit_)
         if cell.owner is not None:
-            self._tell_owner(cell.owner, ActorExited(cell.uid, self.place.name, exit_), unclaimed)
+            event = ActorExited(cell.uid, self.place.name, exit_)
+            wish: Wish = "pool" if self.stopping.filled else "actor" if cell.taken_out else ""
+            self._tell_owner(cell.owner, event, unclaimed, wish)
 
-    def _tell_owner(self, owner: Owner, event: ActorExited, unclaimed: BaseException | None) -> None:
+    def _tell_owner(
+        self, owner: Owner, event: ActorExited, unclaimed: BaseException | None, wish: Wish
+    ) -> None:
         if owner.address == self.address:
             nursery = self.nurseries.get(owner.nursery)
             if nursery is not None:
-                nursery.actor_ended(event, unclaimed, owner.token)
+                nursery.actor_ended(event, unclaimed, owner.token, wish)
             return
         channel = self.peers.get(owner.address)
         if channel is None:
             return
-        error = event.exit.error
-        where = f"actor {event.uid!r} {self.where()}"
-        failure = None if error is None else record(error, where=where)
-        event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=None))
-        channel.post(Notice(owner.nursery, dumps((event, failure, unclaimed is not None, owner.token))))
+        news = News(event, unclaimed, owner.token, wish)
+        channel.post(Notice(owner.nursery, packed(news, f"actor {event.uid!r} {self.where()}")))
 
     # Names
 
@@ -290,27 +308,6 @@ class Runtime:
             return await value if hasattr(value, "__await__") else value
         return await self.ask(self.place.root, method, *args)
 
-    def bind_name(self, uid: str, token: str, found: Found) -> None:
-        """An actor is ready: those who wait for it hear of it."""
-        self.names.bind(uid, token, found)
-        for slot in self._name_waiters.pop(uid, ()):
-            slot.set(None)
-
-    async def find_name(self, uid: str, *, wait: bool) -> Found | None:
-        """Where an actor of the tree is; None if there is none, unless it is to be waited for."""
-        while (found := self.names.find(uid)) is None and wait:
-            slot = self.loop.slot()
-            waiters = self._name_waiters.setdefault(uid, [])
-            waiters.append(slot)
-            try:
-                await slot.wait()
-            finally:
-                if not slot.filled:
-                    waiters.remove(slot)
-                    if not waiters:
-                        del self._name_waiters[uid]
-        return found
-
     # Events
 
     def emit(self, event: Event) -> None:
@@ -319,26 +316,19 @@ class Runtime:
             nursery.happened(event)
         channel = None if self.is_root else self.peers.get(self.place.parent)
         if channel is not None:
-            channel.post(Notice(self.place.nursery, dumps((event, None, False, ""))))
+            channel.post(Notice(self.place.nursery, packed(News(event), self.where())))
 
     def dropped(self, uid: str, method: str, reason: str) -> None:
         """A message that nobody waits for will not be executed."""
         self.drops.add(uid, method, reason)
 
     def _noticed(self, message: Notice, segments: Segments) -> None:
-        event, failure, unclaimed, token = self._read_notice(message, segments)
+        event, unclaimed, token, wish = unpacked(message.body, segments)
         nursery = self.nurseries.get(message.nursery)
-        if isinstance(event, ActorExited):
-            error = None if failure is None else rebuild(failure)
-            event = msgspec.structs.replace(event, exit=msgspec.structs.replace(event.exit, error=error))
-            if nursery is not None:
-                nursery.actor_ended(event, error if unclaimed else None, token)
-        else:
+        if not isinstance(event, ActorExited):
             self.emit(event)
-
-    def _read_notice(self, message: Notice, segments: Segments) -> tuple[Event, Failure | None, bool, str]:
-        value: tuple[Event, Failure | None, bool, str] = loads(message.body, segments)  # type: ignore[assignment]
-        return value
+        elif nursery is not None:
+            nursery.actor_ended(event, unclaimed, token, wish)
 
     async def open_gate(self, settings: GateSettings, host: Host | None) -> OpenGate:
         """Let other programs in; see :meth:`Gate.open`."""
@@ -412,8 +402,9 @@ class Runtime:
             await cell.gone.wait()
         for cell in list(self._leaving):  # what they ended with has still to be told
             await cell.gone.wait()
+        self.heirs.clear()
         self.drops.close()
 
 
 def _age(cell: Cell) -> int:
-    return cell.incarnation
+    return cell.age

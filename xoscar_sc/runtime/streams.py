@@ -235,7 +235,7 @@ class ResultStream(Coroutine[Any, Any, Any], Generic[T_co]):
         self._loop = runtime.loop
         self._opening = True
         try:
-            self._source = source = await runtime.outgoing.open_stream(
+            self._source = source = await self._target.outgoing().open_stream(
                 self._target, self._method, self._args, self._kwargs
             )
         finally:

@@ -148,6 +148,8 @@ def flat(buffer: Any) -> memoryview:
     if getattr(getattr(buffer, "dtype", None), "kind", "") in ("m", "M"):  # NumPy's dates export none
         buffer = buffer.view("i8")
     try:
+        if type(buffer) is memoryview and buffer.c_contiguous and buffer.nbytes:
+            return buffer.cast("B")  # not a view of a view: see xoscar_sc.serialize
         return pickle.PickleBuffer(buffer).raw()
     except (TypeError, BufferError, ValueError) as exc:
         raise TypeError(f"{type(buffer).__name__} is no contiguous buffer: {exc}") from None

@@ -68,7 +68,7 @@ def tell_method(
     def tell(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
         if kwargs or not low <= len(args) <= high:
             args, kwargs = check(target, name, args, kwargs)
-        return target.runtime().outgoing.tell(target, name, args, kwargs)
+        return target.outgoing().tell(target, name, args, kwargs)
 
     def durable(*args: Any, id: str | None = None, **kwargs: Any) -> Coroutine[Any, Any, None]:
         if kwargs or not low <= len(args) <= high:
@@ -93,4 +93,4 @@ async def _tell_durable(
     target: Target, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], mark: str
 ) -> None:
     body = dumps_call(args, kwargs)
-    await target.runtime().outgoing.send(target, DURABLE, (name, body, mark), {})
+    await target.outgoing().send(target, DURABLE, (name, body, mark), {})

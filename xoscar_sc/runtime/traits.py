@@ -8,6 +8,9 @@ from xoscar_sc.runtime.methods import methods_of
 
 Overflow: TypeAlias = Literal["wait", "raise", "drop_oldest", "drop_newest"]
 
+FIRST_CHILD = 2**52
+"""The numbers of those that are restarted begin here: none is the incarnation of one that is not."""
+
 BOUND = 1000
 """Messages that a mailbox holds, unless it is told otherwise."""
 
@@ -23,6 +26,12 @@ class Traits(NamedTuple):
     """The methods whose calls give streams."""
     retries: tuple[tuple[str, int, float], ...] = ()
     """The methods whose calls are repeated when the pool dies: how often, and after how many seconds."""
+    child: int = 0
+    """What its supervisor knows it by, however often it is started again; 0 if nobody does that."""
+    waits: bool = True
+    """Calls wait while it is being restarted; else they raise :exc:`ActorUnavailable`."""
+    keeps: bool = False
+    """What waits in its mailbox when it ends is for the next one; else it fails."""
 
 
 DEFAULT = Traits()

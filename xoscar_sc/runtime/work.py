@@ -7,7 +7,7 @@ a channel, :class:`LocalWork` a slot of a task in this process.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,7 +21,6 @@ from xoscar_sc.runtime.actor import Message
 from xoscar_sc.runtime.current import Frame, current_frame
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.generators import KINDS, Feed, Left, run_generator
-from xoscar_sc.runtime.methods import DURABLE
 from xoscar_sc.serialize import describe
 
 if TYPE_CHECKING:
@@ -251,7 +250,7 @@ class Work(Frame):
         cancelled = self.cell.runtime.loop.cancelled
         valued = True
         try:
-            value = rest if rest.__class__ in KINDS else await self._undergo()(rest)
+            value = rest if rest.__class__ in KINDS else await self.cell.awaiter(self)(rest)
             if value.__class__ in KINDS:
                 if self.cell.asked_to_end:
                     self.end_stream()
@@ -270,11 +269,6 @@ class Work(Frame):
             self._raised(exc)
         else:
             self._returned(value, valued=valued)
-
-    def _undergo(self) -> Callable[[Any], Awaitable[Any]]:
-        """How what it gave is awaited: dialogues, batches and durable tells are this package's own code."""
-        own = self.conversation is not None or self.method == DURABLE
-        return undergo if own or (self.batch and not self.cell.intercepts) else self.cell.undergo
 
     # Answering
 
@@ -310,6 +304,7 @@ class Work(Frame):
         elif self.stage is not ANSWERED:
             self.stage = ANSWERED
             self.answer_error(exc)
+            self.cell.raised(self.method, exc)
 
     def _cancelled(self, exc: BaseException) -> None:
         if self.stage is ANSWERED:
@@ -411,6 +406,11 @@ class Work(Frame):
             self.scope.cancel()
         else:
             self.refuse(exc)
+
+    def pass_on(self, heir: Cell) -> None:
+        """It is for the next incarnation of its actor."""
+        self.cell = heir
+        heir.accept(self)
 
     def refuse(self, exc: BaseException) -> None:
         """It never runs, because of ``exc``."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xoscar_sc.errors import FrameTooLarge
-from xoscar_sc.ipc import Channel, Segments, dialogue_key
+from xoscar_sc.ipc import Channel, Segments, dialogue_key, is_outside
 from xoscar_sc.protocol import Call, Cancelled, Demand, End, Failed, Failure, Item, Reply, Tell
 from xoscar_sc.runtime.conversations import Serving
 from xoscar_sc.runtime.generators import Feed
 from xoscar_sc.runtime.work import QUEUED, Arguments, Work
-from xoscar_sc.serialize import dumps, dumps_plain, loads_batch, loads_call, record
+from xoscar_sc.serialize import describe, dumps, dumps_plain, loads_batch, loads_call, record
 
 if TYPE_CHECKING:
     from xoscar_sc.runtime.cell import Cell
@@ -109,7 +109,12 @@ class RemoteWork(Work):
                 channel.post(Reply(call, body), segments, key)
 
     def answer_error(self, exc: BaseException) -> None:
-        if self.id is None:
+        if self.id is None and is_outside(self.channel):
+            # The actor is the tree's own, and so not for a program from outside to make fail.
+            self.cell.runtime.dropped(
+                self.cell.uid, self.method, f"told from outside, it raised {describe(exc)}"
+            )
+        elif self.id is None:
             self.cell.tell_failed(self.method, exc)
         else:
             self.channel.serving.pop(self.id, None)

@@ -7,6 +7,7 @@ cloudpickle's too, and none of the scalars.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import sys
@@ -155,15 +156,16 @@ def _as_view(buffer: bytes | bytearray | memoryview, code: str, shape: tuple[int
 
 def _reduce_view(view: memoryview) -> tuple[Any, ...]:
     shape = view.shape or ()
-    if view.c_contiguous:
-        raw = pickle.PickleBuffer(view)
-    else:  # its items in order; where they were is nothing that a receiver could have
-        raw = pickle.PickleBuffer(view.tobytes() if view.readonly else bytearray(view.tobytes()))
     try:
-        _as_view(raw.raw(), view.format, shape)
+        flat: memoryview | bytes | bytearray
+        if view.c_contiguous and view.nbytes:
+            flat = view.cast("B")
+        else:  # its items in order; where they were is nothing that a receiver could have
+            flat = view.tobytes() if view.readonly else bytearray(view.tobytes())
+        _as_view(flat, view.format, shape)
     except (BufferError, TypeError, ValueError) as error:
         raise SerializationError(f"this memoryview cannot be encoded: {error}; cast it to bytes") from None
-    return _as_view, (raw, view.format, shape)
+    return _as_view, (pickle.PickleBuffer(flat), view.format, shape)
 
 
 def _refuse_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
@@ -173,8 +175,10 @@ def _refuse_file(file: io.TextIOWrapper) -> tuple[Any, ...]:
 def _collector(segments: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
     def in_band(buffer: pickle.PickleBuffer) -> bool:
         try:
-            view = buffer.raw()
-        except BufferError:  # not contiguous
+            # Not a view of a view: Python 3.11 crashes when it collects a memoryview of which there is another buffer.
+            (owner,) = gc.get_referents(buffer) or (None,)
+            view = owner.cast("B") if type(owner) is memoryview and owner.c_contiguous else buffer.raw()
+        except (BufferError, TypeError):  # not contiguous, or empty
             return True
         if view.nbytes < OUT_OF_BAND:
             return True

@@ -8,7 +8,7 @@ uid.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,18 @@ import anyio
 
 from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import ActorCreated, ActorExited
-from xoscar_sc.runtime import BOUND, ActorRef, Overflow, Traits, check_snapshot, is_actor_class, traits_of
+from xoscar_sc.runtime import (
+    BOUND,
+    ActorRef,
+    Ending,
+    Found,
+    Overflow,
+    Traits,
+    Wish,
+    check_snapshot,
+    is_actor_class,
+    traits_of,
+)
 from xoscar_sc.strategy import AddressSpecified, Strategy
 from xoscar_sc.supervise.spec import check_mailbox, check_name
 
@@ -26,8 +37,8 @@ if TYPE_CHECKING:
     from xoscar_sc.supervise.nursery import PoolNursery
     from xoscar_sc.supervise.seats import Seat, Seats
 
-_LATER = ("restart", "backoff", "significant", "on_restart")
-"""Keywords of create_actor that are the package's and no actor's, and have no effect yet."""
+CHILD = ("restart", "backoff", "significant", "on_restart", "queued", "shutdown")
+"""Keywords of create_actor that a supervisor takes."""
 
 
 class Wanted(NamedTuple):
@@ -43,11 +54,33 @@ class Wanted(NamedTuple):
     """Where its state outlives it."""
 
 
-class _Placed(NamedTuple):
+class Ended(NamedTuple):
+    """What a nursery is told of an actor's end."""
+
+    event: ActorExited
+    unclaimed: BaseException | None
+    """An exception that nobody has waited for."""
+    wish: Wish
+
+
+class Again(NamedTuple):
+    """An actor that is to be made again."""
+
+    ref: ActorRef[Any]
+    last: Ending
+    """How it has ended."""
+    life: int
+    """Which time this will be. No two attempts have the same, whatever becomes of them: who has seen one waits for a
+    later one."""
+
+
+class Placed(NamedTuple):
     """An actor that is there."""
 
     ref: ActorRef[Any]
     seat: Seat
+    told: Callable[[Ended], None] | None
+    """Hears of its end in the nursery's place."""
 
 
 class Actors:
@@ -56,54 +89,76 @@ class Actors:
     def __init__(self, nursery: PoolNursery) -> None:
         self._nursery = nursery
         self._runtime = nursery.runtime
-        self._placed: dict[str, _Placed] = {}
+        self._placed: dict[str, Placed] = {}
         """Those whose end has not been heard of, by token, oldest first."""
-        self._creating: dict[str, list[tuple[ActorExited, BaseException | None]]] = {}
+        self._creating: dict[str, list[Ended]] = {}
         """Those that are being made, by token, and what has been heard of their end already."""
         self.by_uid: dict[str, ActorRef[Any]] = {}
         """Oldest first."""
 
     # The beginning
 
-    async def create(self, wanted: Wanted, seat: Seat) -> ActorRef[Any]:
+    async def create(
+        self,
+        wanted: Wanted,
+        seat: Seat,
+        told: Callable[[Ended], None] | None = None,
+        again: Again | None = None,
+    ) -> ActorRef[Any]:
         """Make an actor in the pool that ``seat`` is in; see :meth:`PoolNursery.create_actor`.
 
         The seat is the actor's from now on, and is left if there is none.
+
+        Args:
+            wanted: what is to be made.
+            seat: where.
+            told: hears of its end in the nursery's place.
+            again: what was made of it before.
         """
         runtime = self._runtime
         token = f"{runtime.place.pool_id}-{runtime.serial()}"
         uid = wanted.uid or f"{wanted.cls.__name__}-{token}"
         early = self._creating[token] = []
         try:
-            incarnation = await self._make(wanted, uid, token, seat)
+            incarnation = await self._make(wanted, uid, token, seat, again)
         except BaseException:
             seat.leave()
             raise
         finally:
             del self._creating[token]
-        ref: ActorRef[Any] = ActorRef(seat.address, uid, incarnation, wanted.cls, traits=wanted.traits)
+        ref: ActorRef[Any]
+        if again is None:
+            ref = ActorRef(seat.address, uid, incarnation, wanted.cls, traits=wanted.traits)
+        else:
+            ref = again.ref
+            target = ref.__target__()
+            target.rebind(Found(seat.address, incarnation, wanted.traits, again.life))
         self._nursery.happened(ActorCreated(uid, seat.seats.pool))
         if not seat.seats.closed:  # else its pool has ended meanwhile, and the actor with it
-            self._placed[token] = _Placed(ref, seat)
+            self._placed[token] = Placed(ref, seat, told)
             self.by_uid[uid] = ref
-        for event, unclaimed in early:
-            self.ended(event, unclaimed, token)
+        for ended in early:
+            self.ended(ended, token)
         return ref
 
-    async def _make(self, wanted: Wanted, uid: str, token: str, seat: Seat) -> int:
+    async def _make(self, wanted: Wanted, uid: str, token: str, seat: Seat, again: Again | None) -> int:
         """Make it, with its name; its incarnation."""
         runtime = self._runtime
         cls, args, kwargs, _, traits, snapshot = wanted
-        owner = (runtime.address, self._nursery.id, token)
+        life = 1 if again is None else again.life
+        owner = (runtime.address, self._nursery.id, token, life)
         undo = partial(self._release, uid, token)
         try:
             makers = (*runtime.place.above, runtime.address)
-            await runtime.at_root("reserve", uid, seat.address, token, makers)
+            if again is None:
+                await runtime.at_root("reserve", uid, seat.address, token, makers)
+            else:
+                await runtime.at_root("renew", uid, traits.child, seat.address, token, makers, again.last)
             undo = partial(self._unmake, uid, token, seat)
             incarnation: int = await runtime.ask(
                 seat.address, "create_actor", cls, args, kwargs, uid, owner, traits, snapshot
             )
-            await runtime.at_root("bind", uid, token, seat.address, incarnation, traits)
+            await runtime.at_root("bind", uid, token, Found(seat.address, incarnation, traits, life))
         except BaseException:
             await runtime.loop.run_shielded(undo)
             raise
@@ -137,36 +192,54 @@ class Actors:
 
     # The end of one
 
-    def ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
+    def ended(self, ended: Ended, token: str) -> None:
         """An actor has ended; see :class:`Listening`."""
         if token in self._creating:
-            self._creating[token].append((event, unclaimed))
+            self._creating[token].append(ended)
             return
-        placed = self._placed.pop(token, None)
+        event, unclaimed, wish = ended
+        nursery = self._nursery
+        placed = self._placed.get(token)
+        if placed is not None and placed.told is not None:
+            nursery.happened(event)
+            if wish != "pool":  # else the end of the pool is to come, and tells more
+                del self._placed[token]
+                placed.seat.leave()
+                placed.told(ended)
+            return
         if placed is not None:
+            del self._placed[token]
             placed.seat.leave()
             if self.by_uid.get(event.uid) is placed.ref:
                 del self.by_uid[event.uid]
-        nursery = self._nursery
         nursery.happened(event)
         if event.exit.kind == "failed":
             nursery.failed_actors.add(event.uid)
         if unclaimed is not None:
             nursery.fail(unclaimed)
 
-    def pool_ended(self, seats: Seats) -> None:
-        """A pool has ended, and its actors with it."""
-        for token, (ref, seat) in list(self._placed.items()):
-            if seat.seats is seats:
+    def forget(self, ref: ActorRef[Any]) -> None:
+        """An actor that was restarted does not come back."""
+        if self.by_uid.get(uid := ref.__target__().uid) is ref:
+            del self.by_uid[uid]
+
+    def pool_ended(self, seats: Seats) -> list[Placed]:
+        """A pool has ended, and its actors with it; those whose ends somebody else has to hear of."""
+        others = []
+        for token, placed in list(self._placed.items()):
+            if placed.seat.seats is seats:
                 del self._placed[token]
-                if self.by_uid.get(uid := ref.__target__().uid) is ref:
-                    del self.by_uid[uid]
+                if placed.told is None:
+                    self.forget(placed.ref)
+                else:
+                    others.append(placed)
+        return others
 
     # The end of all
 
     async def drain(self) -> None:
         """End them when their mailboxes are empty, newest first."""
-        for ref, seat in reversed(list(self._placed.values())):
+        for ref, seat, _ in reversed(list(self._placed.values())):
             try:
                 await self._runtime.end_actor(ref.__target__(), "drain")
             except ActorNotExist:  # it has ended by itself
@@ -223,9 +296,9 @@ def wanted_actor(
         raise TypeError(f"{cls!r} is no actor class: derive it from Actor or StatelessActor")
     if uid is not None:
         check_name(uid, "uid")
-    for name in _LATER:
+    for name in CHILD[:-2]:  # the others were always an actor's own, where nobody supervises it
         if name in kwargs:
-            raise TypeError(f"{name}= is not supported yet")
+            raise TypeError(f"{name}= goes with a supervisor; open one with open_supervisor()")
     bound = BOUND if mailbox is None else mailbox
     check_mailbox(bound, overflow)
     if snapshot is not None:

@@ -81,8 +81,7 @@ class Connection:
     @property
     def connected(self) -> bool:
         """Whether the connection stands, as far as is known here."""
-        channel = self._link.channel
-        return channel is not None and not channel.closed
+        return self._link.open
 
     async def actor_ref(self, uid: str) -> ActorRef[Any]:
         """A reference to an actor, by its uid.

@@ -23,12 +23,12 @@ def check_size(size: object) -> None:
         raise ValueError(f"size= is {size}; it is 1 or more")
 
 
-async def _unmake(members: list[ActorRef[Any]]) -> None:
+async def _unmake(nursery: PoolNursery, members: list[ActorRef[Any]]) -> None:
     """Leave none of them: nobody knows them, so nobody wants their hooks."""
 
     async def kill(member: ActorRef[Any]) -> None:
         with contextlib.suppress(XoscarError):  # it has ended already
-            await member.kill()
+            await nursery.discard(member)
 
     await gather([partial(kill, member) for member in members])
 
@@ -58,6 +58,6 @@ async def create_group(
         members = await gather([partial(create, number) for number in range(size)])
     except BaseException:
         if made:
-            await nursery.runtime.loop.run_shielded(partial(_unmake, made))
+            await nursery.runtime.loop.run_shielded(partial(_unmake, nursery, made))
         raise
     return ActorGroup(members, route)

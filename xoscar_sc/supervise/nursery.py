@@ -14,9 +14,9 @@ from xoscar_sc.errors import XoscarError
 from xoscar_sc.events import ActorExited, Event, PoolExited
 from xoscar_sc.ipc import Auth
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.runtime import ActorGroup, ActorRef, Overflow, Route, Runtime
+from xoscar_sc.runtime import ActorGroup, ActorRef, Overflow, Pulse, Route, Runtime, Wish
 from xoscar_sc.strategy import Strategy
-from xoscar_sc.supervise.actors import Actors, one_strategy, wanted_actor
+from xoscar_sc.supervise.actors import Actors, Ended, Placed, one_strategy, wanted_actor
 from xoscar_sc.supervise.door import Door
 from xoscar_sc.supervise.groups import create_group
 from xoscar_sc.supervise.listeners import EventStream
@@ -56,6 +56,8 @@ class PoolNursery:
         self.shutdown = shutdown
         self.cancel_scope = anyio.CancelScope()
         self.id = runtime.serial()
+        self.heartbeat: float | None = None
+        """Seconds for which its pools may show no sign of life; None if nobody looks for one."""
         self.failures: list[BaseException] = []
         """What its children failed with, in order."""
         self.failed_actors: set[str] = set()
@@ -227,6 +229,10 @@ class PoolNursery:
         """
         return await create_group(self, cls, args, size=size, route=route, uid=uid, options=options)
 
+    async def discard(self, ref: ActorRef[Any]) -> None:
+        """End an actor that nobody knows; its hooks are of no use."""
+        await ref.kill()
+
     # Functions
 
     @undisturbed
@@ -303,13 +309,22 @@ class PoolNursery:
 
     def pool_ended(self, pool: Pool, failure: BaseException | None) -> None:
         """A pool's process has ended; ``failure`` if nobody had asked it to."""
+        self._bury(pool)
+        if failure is not None:
+            self.fail(failure)
+
+    def _bury(self, pool: Pool) -> list[Placed]:
+        """A pool's process has ended; those of its actors whose ends somebody else has to hear of."""
         self._pools.remove(pool)
-        self._actors.pool_ended(pool.seats)
+        others = self._actors.pool_ended(pool.seats)
         self.runtime.loop.spawn(self._release_names, pool)
         assert pool.exit is not None
         self.happened(PoolExited(pool.name, pool.pid, pool.exit))
-        if failure is not None:
-            self.fail(failure)
+        return others
+
+    def watch_pulse(self, pool: Pool, pulse: Pulse) -> None:
+        """Look for signs of life of a pool that gives them."""
+        raise NotImplementedError
 
     async def _release_names(self, pool: Pool) -> None:
         try:
@@ -324,9 +339,11 @@ class PoolNursery:
         for stream in list(self._listeners):
             stream.put(event)
 
-    def actor_ended(self, event: ActorExited, unclaimed: BaseException | None, token: str) -> None:
+    def actor_ended(
+        self, event: ActorExited, unclaimed: BaseException | None, token: str, wish: Wish
+    ) -> None:
         """See :class:`Listening`."""
-        self._actors.ended(event, unclaimed, token)
+        self._actors.ended(Ended(event, unclaimed, wish), token)
 
     def unreachable(self, address: str) -> None:
         """See :class:`Listening`."""

@@ -6,19 +6,61 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from xoscar_sc.ipc import Auth
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.runtime import GateSettings, leave_scope
+from xoscar_sc.supervise.children import AutoShutdown, OnHeartbeatLost, Supervision
 from xoscar_sc.supervise.nursery import PoolNursery
 from xoscar_sc.supervise.outcome import combine
 from xoscar_sc.supervise.root import acquire, release
 from xoscar_sc.supervise.spec import PoolSpec, check_env, check_name, check_seconds, door, pool_specs
+from xoscar_sc.supervise.strategy import RestartStrategy
+from xoscar_sc.supervise.supervisor import Supervisor
 from xoscar_sc.timeouts import Timeouts
 
 
-def open_pool_nursery(  # noqa: PLR0913 - each says one thing, by its name
+def open_supervisor(
+    pools: int | Sequence[PoolSpec] | None = None,
+    *,
+    strategy: RestartStrategy = "one_for_one",
+    intensity: int = 3,
+    period: float = 5.0,
+    auto_shutdown: AutoShutdown = "never",
+    heartbeat: float | None = None,
+    on_heartbeat_lost: OnHeartbeatLost = "report",
+    **options: Any,
+) -> AbstractAsyncContextManager[Supervisor]:
+    """A pool nursery whose children come back when they end: ``async with open_supervisor() as sup``.
+
+    Args:
+        pools: as for :func:`open_pool_nursery`.
+        strategy: who is restarted with a child that has failed: ``"one_for_one"`` nobody else, ``"one_for_all"`` all
+            others, ``"rest_for_one"`` those that were started after it.
+        intensity: restarts within ``period`` seconds; at one more, the supervisor gives up.
+        period: in seconds.
+        auto_shutdown: which normal ends of significant children end the block, without an error: ``"never"`` any,
+            ``"any_significant"`` the first, ``"all_significant"`` the last.
+        heartbeat: seconds for which a pool may show no sign of life, before that is told as :class:`HeartbeatLost`;
+            None looks for none.
+        on_heartbeat_lost: ``"report"`` is all, ``"restart"`` also kills the pool, which comes back then.
+        options: for :func:`open_pool_nursery`.
+
+    Raises:
+        RestartIntensityExceeded: out of the block: it has given up.
+        and what :func:`open_pool_nursery` raises.
+
+    Cancellation: everything ends, as that of a nursery does.
+    """
+    supervision = Supervision(strategy, intensity, period, auto_shutdown, heartbeat, on_heartbeat_lost)
+    if options.get("supervise") is not None:
+        raise TypeError("supervise= says what open_supervisor() is told by arguments of its own")
+    options["supervise"] = supervision
+    return cast("AbstractAsyncContextManager[Supervisor]", open_pool_nursery(pools, **options))
+
+
+def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
     pools: int | Sequence[PoolSpec] | None = None,
     *,
     name: str | None = None,
@@ -29,6 +71,7 @@ def open_pool_nursery(  # noqa: PLR0913 - each says one thing, by its name
     pickle: bool = True,
     labels: Sequence[str] | None = None,
     env: Mapping[str, str] | None = None,
+    supervise: Supervision | None = None,
     launcher: str = "local",
     shutdown: float = 5.0,
     loglevel: int | str | None = None,
@@ -53,6 +96,7 @@ def open_pool_nursery(  # noqa: PLR0913 - each says one thing, by its name
         pickle: what they say may be pickled; without it only msgspec's types cross.
         labels: one for each pool, for strategies to look for.
         env: environment variables for the pools, on top of this process's.
+        supervise: makes it a :class:`Supervisor`; the same as :func:`open_supervisor`.
         launcher: ``"local"``: processes of this host.
         shutdown: seconds from asking a pool to end until it is killed.
         loglevel: of the root logger in the pools, as :func:`logging.basicConfig` takes it.
@@ -76,6 +120,8 @@ def open_pool_nursery(  # noqa: PLR0913 - each says one thing, by its name
         raise ValueError(f"launcher= is {launcher!r}; there is 'local'")
     if timeouts is not None and not isinstance(timeouts, Timeouts):
         raise TypeError(f"timeouts= is {timeouts!r}; it is a Timeouts")
+    if supervise is not None and not isinstance(supervise, Supervision):
+        raise TypeError(f"supervise= is {supervise!r}; it is a Supervision")
     gate = door(address, advertise=advertise, auth=auth, expose=expose, pickle=pickle)
     settings: dict[str, Any] = {
         "name": name or "nursery",
@@ -84,6 +130,8 @@ def open_pool_nursery(  # noqa: PLR0913 - each says one thing, by its name
         "loglevel": loglevel,
         "shutdown": float(shutdown),
     }
+    if supervise is not None:
+        settings["supervision"] = supervise
     return _Block(settings, specs or [], timeouts or Timeouts(), gate)
 
 
@@ -106,7 +154,8 @@ class _Block(AbstractAsyncContextManager[PoolNursery]):
     @undisturbed
     async def __aenter__(self) -> PoolNursery:
         runtime = await acquire(self._timeouts)
-        nursery = self._nursery = PoolNursery(runtime, **self._settings)
+        kind = Supervisor if "supervision" in self._settings else PoolNursery
+        nursery = self._nursery = kind(runtime, **self._settings)
         runtime.nurseries[nursery.id] = nursery
         nursery.cancel_scope.__enter__()
         try:

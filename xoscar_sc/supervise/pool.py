@@ -39,7 +39,7 @@ class Pool:
 
     def __init__(self, nursery: PoolNursery, started: Started, spec: PoolSpec) -> None:
         place = started.place
-        self._nursery = nursery
+        self._nursery = self.nursery = nursery
         self._process = started.process
         self._channel = started.channel
         self.name = place.name
@@ -53,9 +53,14 @@ class Pool:
         """Who is in it, or is about to be."""
         self.asked = False
         """Somebody wants it to end: its end is no error."""
+        self.stopping = False
+        """... in good order: a supervisor does not start it again."""
+        self.spec = spec
         self._killed = False
         self.exit: Exit | None = None
         """How it ended; None while it runs."""
+        self.death: Callable[[], PoolDied] | None = None
+        """What tells of its end, once it has ended."""
         self._names_released = anyio.Event()
 
     @property
@@ -125,7 +130,7 @@ class Pool:
     @undisturbed
     async def end(self, *, cancel: bool, grace: float) -> Exit:
         """As :meth:`stop`; ``cancel``: what the pool does now is cancelled, and its mailboxes are not emptied."""
-        self.asked = True
+        self.asked = self.stopping = True
         with anyio.move_on_after(grace):
             try:
                 await self._nursery.runtime.order(self.address, "stop_pool", cancel)
@@ -172,6 +177,7 @@ class Pool:
         self._channel.drain()
         reason = died(found, self.name, self.pid)
         self._channel.fail(reason)
+        self.death = reason
         self._nursery.pool_ended(self, None if self.asked else reason())
 
     def __repr__(self) -> str:

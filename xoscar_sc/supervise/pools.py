@@ -76,7 +76,13 @@ class Pools:
         self._coming.add(name)
         try:
             started = await start_pool(
-                self._runtime, self._nursery.id, name, spec, env=self._env, loglevel=self._loglevel
+                self._runtime,
+                self._nursery.id,
+                name,
+                spec,
+                env=self._env,
+                loglevel=self._loglevel,
+                heartbeat=self._nursery.heartbeat,
             )
             public = "" if spec.door is None else await self._open_door(started, spec.door)
             if self._nursery.closed:  # a task beside the block has asked for it, and it came too late
@@ -86,6 +92,8 @@ class Pools:
             pool.door = public or None
             self._nursery.happened(PoolStarted(name, pool.pid, pool.address))
             self._runtime.loop.spawn(pool.watch)
+            if started.pulse is not None:
+                self._nursery.watch_pulse(pool, started.pulse)
         finally:
             self._coming.discard(name)
             waiting, self._waiting = self._waiting, []

@@ -17,7 +17,7 @@ import msgspec
 from xoscar_sc.errors import ConnectionLost, LaunchError, ProtocolError
 from xoscar_sc.ipc import Channel, tune
 from xoscar_sc.launch import Process, ProcessExit, ProcessSpec, choose_method
-from xoscar_sc.runtime import Place, PoolConfig, Runtime
+from xoscar_sc.runtime import Place, PoolConfig, Pulse, Runtime, forget_pulse
 
 if TYPE_CHECKING:
     from xoscar_sc.supervise.spec import PoolSpec
@@ -30,6 +30,8 @@ class Started:
     place: Place
     process: Process
     channel: Channel
+    pulse: Pulse | None = None
+    """Its signs of life, if somebody looks for them."""
 
 
 async def start_pool(
@@ -40,6 +42,7 @@ async def start_pool(
     *,
     env: dict[str, str],
     loglevel: int | str | None,
+    heartbeat: float | None = None,
 ) -> Started:
     """Start a pool, and wait until it is ready.
 
@@ -69,7 +72,7 @@ async def start_pool(
         name=name,
         pool_id=place.pool_id,
         payload=msgspec.msgpack.encode(
-            PoolConfig(place, runtime.timeouts, loglevel, spec.asyncio, spec.uvloop)
+            PoolConfig(place, runtime.timeouts, loglevel, heartbeat, spec.asyncio, spec.uvloop)
         ),
         env=complete,
         cwd=_working_directory(),
@@ -86,13 +89,18 @@ async def start_pool(
     channel = runtime.peers.open(ours)
     try:
         await _wait_ready(runtime, name, process, channel)
+        pulse = None
+        if heartbeat is not None:
+            pulse = Pulse(place.directory, place.pool_id, process.pid, heartbeat)
     except BaseException:
+        if heartbeat is not None:
+            forget_pulse(place.directory, place.pool_id)
         channel.close()
         process.kill()
         await runtime.loop.run_shielded(process.wait)
         raise
     runtime.peers.add(place.address, channel)
-    return Started(place, process, channel)
+    return Started(place, process, channel, pulse)
 
 
 def _sockets() -> tuple[socket.socket, socket.socket]:

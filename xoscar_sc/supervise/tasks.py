@@ -48,11 +48,14 @@ class Task(Generic[T]):
         self._outcome = outcome
         succeeded, value = outcome
         if not succeeded and not self._waiting and isinstance(value, BaseException):
-            self._nursery.fail(value)
+            self._unclaimed(value)
         for slot in self._waiting:
             slot.set(None)
         self.ended.set(None)
         self._nursery.task_ended(self)
+
+    def _unclaimed(self, exc: BaseException) -> None:
+        self._nursery.fail(exc)
 
     def cancel(self) -> None:
         """Cancel it."""
