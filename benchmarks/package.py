@@ -180,6 +180,12 @@ class Package:
         values: Values = json.loads(done.stdout)
         return values
 
+    async def mixed(self, _seconds: float) -> Values:
+        """A program of its own, on one loop after the other."""
+        done = await trio.run_process([sys.executable, "-m", "benchmarks.mixed"], capture_stdout=True)
+        values: Values = json.loads(done.stdout)
+        return values
+
 
 async def _main(control: Control) -> None:
     async with xsc.open_pool_nursery(pools=2) as nursery:
@@ -208,6 +214,7 @@ async def _main(control: Control) -> None:
                 "durable.always": partial(durable.tell, first, "always"),
                 "durable.never": partial(durable.tell, first, "never"),
                 "outside": package.outside,
+                "mixed": package.mixed,
                 "near": package.near,
                 "between": package.between,
                 "cancel": package.cancel,

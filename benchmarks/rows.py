@@ -57,6 +57,7 @@ MEASURES = (
     Measure("durable.always", "durable", ("floor", "package"), 0.5),
     Measure("durable.never", "durable", ("floor", "package"), 0.5),
     Measure("outside", "outside", ("floor", "package"), place="free", rounds=3),
+    Measure("mixed", "asyncio", ("package",), place="free"),
     Measure("near", "near", ("floor", "bare", "package"), 0.2),
     Measure("between", "between", ("package",)),
     Measure("cancel", "cancel", ("package",)),
@@ -144,6 +145,16 @@ ROWS = (
     ),
     Row("outside", "calls, 64 callers, root's door", "k/s", {"package": "outside.door.rate"}),
     Row("outside", "stream, values, root's door", "k/s", {"package": "outside.door.read"}),
+    *(
+        Row(
+            "asyncio",
+            f"call from {driver} to a pool on {loop}, p50",
+            "µs",
+            {**_all("call.p50", "floor", "bare"), "package": f"mixed.{driver}.{loop}"},
+        )
+        for driver in ("trio", "asyncio", "uvloop")
+        for loop in ("trio", "asyncio", "uvloop")
+    ),
     Row("near", "same pool, p50", "µs", _all("near.p50", *SUBJECTS)),
     Row("near", "a checkpoint, p50", "µs", _all("checkpoint.p50", *SUBJECTS)),
     Row(

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-STARTS = ("trio.run(", "anyio.run(", "asyncio.run(")
+STARTS = ("trio.run(", "anyio.run(", "asyncio.run(", "blocking.open_pool_nursery(")
 NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 

@@ -16,6 +16,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SAYS = {
     "smallest": ["15", "[17, 19]"],
     "under_asyncio": ["15", "[17, 19]"],
+    "infected_echo": [
+        "asyncio is ready",
+        "1000 of 1000 came back as they were",
+        "the pool has ended",
+    ],
     "function": ["two processes were busy: True"],
     "self_destruct": [
         *[f"worker-{number} is at work" for number in range(4)],

@@ -6,7 +6,7 @@ left, no process is left.
 
 from __future__ import annotations
 
-from xoscar_sc import errors, events, strategy
+from xoscar_sc import blocking, errors, events, strategy, to_asyncio
 from xoscar_sc.errors import *  # noqa: F403
 from xoscar_sc.events import Exit
 from xoscar_sc.ipc import TLS, Secret, share
@@ -14,6 +14,8 @@ from xoscar_sc.runtime import (
     Actor,
     ActorGroup,
     ActorRef,
+    AsyncioActor,
+    AsyncioStatelessActor,
     BufferRef,
     Context,
     CurrentPool,
@@ -74,6 +76,8 @@ __all__ = [
     "Actor",
     "ActorGroup",
     "ActorRef",
+    "AsyncioActor",
+    "AsyncioStatelessActor",
     "Backoff",
     "BufferRef",
     "ChildCounts",
@@ -101,6 +105,7 @@ __all__ = [
     "Supervisor",
     "Timeouts",
     "actor_ref",
+    "blocking",
     "buffer_ref",
     "connect",
     "context",
@@ -129,6 +134,7 @@ __all__ = [
     "shared_context",
     "strategy",
     "thread",
+    "to_asyncio",
     "typed",
     "wait_for",
     "wait_for_actor",

@@ -26,6 +26,7 @@
     ├── RestartIntensityExceeded   a supervisor has given up; a group of what it saw
     ├── ContextCancelled         the other side of a dialogue cancelled it
     ├── Lagged                   a subscriber was too slow, and missed messages
+    ├── AsyncioCancelled         an asyncio task that trio code waits for was cancelled by others
     ├── RuntimeDirError          the directory for sockets cannot be used
     ├── StateError               what is to outlive the process cannot be read or written
     │   ├── StateLocked          ... because another program holds it
@@ -46,6 +47,7 @@ __all__ = [
     "ActorError",
     "ActorNotExist",
     "ActorUnavailable",
+    "AsyncioCancelled",
     "AuthenticationError",
     "ConnectionLost",
     "ContextCancelled",
@@ -256,6 +258,13 @@ class Lagged(XoscarError):
 
     def __reduce__(self) -> tuple[type[Lagged], tuple[int]]:
         return Lagged, (self.missed,)
+
+
+class AsyncioCancelled(XoscarError):
+    """An asyncio task that trio code waits for was cancelled, by itself or by other asyncio code.
+
+    It is an error like others: trio's own cancellation it is not, and the cancel scopes around it do not swallow it.
+    """
 
 
 class RestartIntensityExceeded(XoscarError, ExceptionGroup[Exception]):

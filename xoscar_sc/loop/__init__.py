@@ -9,14 +9,22 @@ Sockets are watched by callbacks, level-triggered, on both. A callback must not 
 
 from __future__ import annotations
 
-from xoscar_sc.loop._base import Loop, Scope, Slot, Turn
-from xoscar_sc.loop._current import disturbed, open_loop, preload_trio, running_library, undisturbed
+from xoscar_sc.loop._base import Host, Loop, Scope, Slot, Turn
+from xoscar_sc.loop._current import (
+    disturbed,
+    open_loop,
+    preload_trio,
+    run_as_guest,
+    running_library,
+    undisturbed,
+)
 from xoscar_sc.loop._ends import BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
 
 __all__ = [
     "BrokenResourceError",
     "ClosedResourceError",
     "EndOfStream",
+    "Host",
     "Loop",
     "Scope",
     "Slot",
@@ -25,6 +33,7 @@ __all__ = [
     "disturbed",
     "open_loop",
     "preload_trio",
+    "run_as_guest",
     "running_library",
     "undisturbed",
 ]

@@ -49,6 +49,7 @@ class AsyncioSlot:
 class AsyncioLoop:
     """See :class:`xoscar_sc.loop.Loop`. Also serves under uvloop."""
 
+    library = "asyncio"
     cancelled: type[BaseException] = asyncio.CancelledError
     filters_groups = False
 

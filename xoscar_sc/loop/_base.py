@@ -51,6 +51,8 @@ class Turn(Protocol):
 class Loop(Protocol):
     """One event loop, as the package sees it."""
 
+    library: str
+    """``"trio"`` or ``"asyncio"``: what its tasks are."""
     cancelled: type[BaseException]
     """What a cancelled task gets."""
     crashed: Callable[[BaseException], None]
@@ -118,3 +120,34 @@ class Loop(Protocol):
 
     async def run_shielded(self, fn: Callable[[], Awaitable[T]]) -> T:
         """``await fn()``, which runs to its end whatever cancellations arrive meanwhile."""
+
+
+class Host(Protocol):
+    """The asyncio loop that trio runs on as a guest, in a pool where both kinds of code run."""
+
+    exited: Callable[[BaseException], None] | None
+    """Called, by trio, with what makes an asyncio task that nobody awaits end the process."""
+
+    def serving(self) -> AbstractAsyncContextManager[None]:
+        """Let asyncio code run trio code, as long as the block lasts; at its end all asyncio tasks are cancelled."""
+
+    async def run_task(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await an asyncio coroutine from trio, in a task of its own.
+
+        Raises:
+            what the coroutine raises.
+            AsyncioCancelled: its task was cancelled, and not from here.
+
+        Cancellation: the task is cancelled, and waited for.
+        """
+
+    async def run_trio(self, fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = ...) -> T:
+        """Await a trio function from asyncio, in a task of its own.
+
+        Raises:
+            what the function raises.
+            TimeoutError: ``deadline``, on trio's clock, has passed.
+            XoscarError: trio is ending.
+
+        Cancellation: the trio task is cancelled, and waited for.
+        """

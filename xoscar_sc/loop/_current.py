@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio import lowlevel
 
-from xoscar_sc.loop._base import Loop
+from xoscar_sc.loop._base import Host, Loop
 
 if TYPE_CHECKING:
     from xoscar_sc.loop._asyncio import AsyncioLoop
     from xoscar_sc.loop._trio import TrioLoop
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -51,6 +52,13 @@ def preload_trio() -> None:
     """Import what trio's side needs, so that processes that are forked from this one need not."""
     for module in ("xoscar_sc.loop._trio", "anyio._backends._trio"):
         importlib.import_module(module)
+
+
+def run_as_guest(fn: Callable[[Host], Coroutine[Any, Any, T]], *, uvloop: bool) -> T:
+    """Run trio on an asyncio loop, which is imported now; what ``fn`` gives. See :class:`Host`."""
+    from xoscar_sc.loop import _guest
+
+    return _guest.run_as_guest(fn, uvloop=uvloop)
 
 
 @asynccontextmanager

@@ -77,6 +77,7 @@ class _EndOfPass(trio.abc.Instrument):
 class TrioLoop:
     """See :class:`xoscar_sc.loop.Loop`."""
 
+    library = "trio"
     cancelled: type[BaseException] = trio.Cancelled
     filters_groups = True
 

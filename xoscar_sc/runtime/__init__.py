@@ -16,8 +16,9 @@ from xoscar_sc.runtime.access import (
     wait_for_actor,
 )
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor, is_actor_class
+from xoscar_sc.runtime.asyncio_actor import AsyncioActor, AsyncioStatelessActor
 from xoscar_sc.runtime.copying import copy_to
-from xoscar_sc.runtime.current import current_actor, running_runtime, set_running_runtime
+from xoscar_sc.runtime.current import check_library, current_actor, running_runtime, set_running_runtime
 from xoscar_sc.runtime.declared import typed
 from xoscar_sc.runtime.dialogue import Context
 from xoscar_sc.runtime.exposure import name_of as exposed_name
@@ -28,6 +29,7 @@ from xoscar_sc.runtime.gathering import gather, gather_contexts
 from xoscar_sc.runtime.generators import Return
 from xoscar_sc.runtime.group import ActorGroup, GroupMethod, Route, check_route
 from xoscar_sc.runtime.heartbeat import Missing, Pulse, forget_pulse
+from xoscar_sc.runtime.infected import infected_runtime
 from xoscar_sc.runtime.kept_work import Delivery, check_snapshot, current_delivery
 from xoscar_sc.runtime.links import Link
 from xoscar_sc.runtime.mapping import MapStream
@@ -62,6 +64,8 @@ __all__ = [
     "ActorGroup",
     "ActorMethod",
     "ActorRef",
+    "AsyncioActor",
+    "AsyncioStatelessActor",
     "BufferRef",
     "Context",
     "CurrentPool",
@@ -96,6 +100,7 @@ __all__ = [
     "Wish",
     "actor_ref",
     "buffer_ref",
+    "check_library",
     "check_route",
     "check_settings",
     "check_snapshot",
@@ -120,6 +125,7 @@ __all__ = [
     "generator",
     "has_actor",
     "idempotent",
+    "infected_runtime",
     "is_actor_class",
     "kill_actor",
     "leave_scope",

@@ -338,7 +338,7 @@ class Cell(Intake):
             if self.cls.__post_create__ is not StatelessActor.__post_create__:
                 value: Any = instance.__post_create__()
                 if is_awaitable(value):
-                    await value
+                    await self.undergo(value)
         except self.runtime.loop.cancelled:
             raise
         except BaseException as exc:  # whatever it is, it is the creator's
@@ -372,7 +372,7 @@ class Cell(Intake):
         try:
             value: Any = self.instance.__pre_destroy__()
             if is_awaitable(value):
-                await value
+                await self.undergo(value)
         except Exception as exc:  # the nursery's, when everything else has ended
             exc.add_note(f"in __pre_destroy__() of {self.where()}")
             self._late_errors.append(exc)

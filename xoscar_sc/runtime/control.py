@@ -53,9 +53,14 @@ class Control(StatelessActor):
         Cancellation: no actor is left.
         """
         runtime = self._runtime
+        prepare = getattr(cls, "__xsc_prepare__", None)
+        if prepare is not None:
+            prepare = prepare(runtime)
         cell = runtime.new_cell(
             uid, cell_maker(runtime, cls, uid, Owner(*owner), traits, snapshot), traits.child
         )
+        if prepare is not None:
+            prepare(cell)
         created = runtime.loop.slot()
         runtime.loop.spawn(cell.host, args, kwargs, created, waiting_chain(runtime.loop))
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import RunVar
 
 from xoscar_sc.errors import XoscarError
-from xoscar_sc.loop import Loop
+from xoscar_sc.loop import Loop, running_library
 from xoscar_sc.protocol import Link
 
 if TYPE_CHECKING:
@@ -87,6 +87,18 @@ def require_runtime() -> Runtime:
     if runtime is None:
         raise XoscarError("no pool nursery is open in this program; open one with open_pool_nursery()")
     return runtime
+
+
+def check_library(loop: Loop, what: str) -> None:
+    """In a pool where asyncio code runs too, what is the pool's own is opened by trio code.
+
+    Raises:
+        XoscarError: this is asyncio code.
+    """
+    if loop.library != running_library():
+        raise XoscarError(
+            f"{what} is opened by trio code: put it into a function, and await xsc.to_asyncio.run_trio(function)"
+        )
 
 
 def current_actor() -> StatelessActor:

@@ -9,10 +9,10 @@ Either way a ``yield`` is where others may have the actor's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from xoscar_sc.loop import disturbed
 from xoscar_sc.runtime.gathering import awaited, gather
@@ -121,7 +121,9 @@ async def run_generator(generator: Any, work: Work) -> tuple[bool, Any]:
 
     It is False for a generator that has done nothing but yield values to its reader.
     """
-    steps = _AsyncSteps(generator) if isinstance(generator, AsyncGeneratorType) else _SyncSteps(generator)
+    steps: Steps = (
+        work.cell.steps(generator) if isinstance(generator, AsyncGeneratorType) else _SyncSteps(generator)
+    )
     valued = False
     cancelled = work.cell.runtime.loop.cancelled
     try:
@@ -134,10 +136,10 @@ async def run_generator(generator: Any, work: Work) -> tuple[bool, Any]:
                 if is_awaitable(yielded) or _are_awaitables(yielded):
                     valued = True
                     async with work.cell.unlocked():
-                        result = await _settle(yielded)
+                        result = await _settle(yielded, work.cell.undergo)
                 elif work.feed is not None:
                     await work.feed.put(work, yielded)
-                elif yielded is not None or isinstance(steps, _AsyncSteps):
+                elif yielded is not None or not isinstance(steps, _SyncSteps):
                     raise TypeError(_nobody_reads(work, yielded))
                 else:
                     valued = True
@@ -145,7 +147,7 @@ async def run_generator(generator: Any, work: Work) -> tuple[bool, Any]:
                         await work.cell.runtime.loop.breathe()
             except (Exception, cancelled) as exc:  # it is raised at the yield; a scope may end there as well
                 error = exc
-    except _Done as done:
+    except Done as done:
         return valued or done.value is not None, done.value
     except Return as returned:
         return True, returned.value
@@ -165,20 +167,41 @@ def _nobody_reads(work: Work, yielded: object) -> str:
     )
 
 
-async def _settle(yielded: Any) -> Any:
+async def _settle(yielded: Any, undergo: Callable[[Any], Awaitable[Any]]) -> Any:
     """The result of an awaitable, or the results of several at the same time."""
     if not isinstance(yielded, tuple):
-        return await yielded
-    return tuple(await gather([partial(awaited, each) for each in yielded]))
+        return await undergo(yielded)
+    return tuple(await gather([partial(awaited, undergo(each)) for each in yielded]))
 
 
-class _Done(Exception):
+class Steps(Protocol):
+    """A generator, from ``yield`` to ``yield``."""
+
+    async def send(self, value: Any) -> Any:
+        """Go on with a value; what is yielded next.
+
+        Raises:
+            Done: it has ended.
+        """
+
+    async def throw(self, exc: BaseException) -> Any:
+        """Go on with an exception; the same."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+class Done(Exception):
+    """A generator has ended, with a value."""
+
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
 
 
-class _AsyncSteps:
+class AsyncSteps:
+    """The steps of an asynchronous generator."""
+
     def __init__(self, generator: Any) -> None:
         self._generator = generator
 
@@ -187,14 +210,14 @@ class _AsyncSteps:
         try:
             return await self._generator.asend(value)
         except StopAsyncIteration:
-            raise _Done(None) from None
+            raise Done(None) from None
 
     @disturbed
     async def throw(self, exc: BaseException) -> Any:
         try:
             return await self._generator.athrow(exc)
         except StopAsyncIteration:
-            raise _Done(None) from None
+            raise Done(None) from None
 
     async def close(self) -> None:
         try:
@@ -220,7 +243,7 @@ class _SyncSteps:
         try:
             return step(value)
         except StopIteration as stop:
-            raise _Done(stop.value) from None
+            raise Done(stop.value) from None
 
     @disturbed
     async def close(self) -> None:

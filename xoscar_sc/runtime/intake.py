@@ -6,7 +6,7 @@ The mailbox decides (:mod:`xoscar_sc.runtime.mailbox`); here it is carried out.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -17,11 +17,11 @@ import anyio
 from xoscar_sc.errors import ActorDied, DeadlockError, MailboxFull, StateError
 from xoscar_sc.runtime.actor import Actor, Message, StatelessActor
 from xoscar_sc.runtime.current import current_frame
-from xoscar_sc.runtime.generators import KINDS, run_generator
+from xoscar_sc.runtime.generators import KINDS, AsyncSteps, Steps, run_generator
 from xoscar_sc.runtime.mailbox import Mailbox
 from xoscar_sc.runtime.methods import DURABLE, LOCAL, Method, intercepts, is_awaitable, methods_of
 from xoscar_sc.runtime.traits import Traits
-from xoscar_sc.runtime.work import Work, call
+from xoscar_sc.runtime.work import Work, call, undergo
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -42,6 +42,10 @@ class Intake:
         self.mailbox: Mailbox[Work] = Mailbox(
             uid, serial=issubclass(cls, Actor), bound=traits.bound, overflow=traits.overflow
         )
+        self.undergo: Callable[[Any], Awaitable[Any]] = undergo
+        """How what the actor's own code gives is awaited; another where that is asyncio code."""
+        self.steps: Callable[[Any], Steps] = AsyncSteps
+        """How its asynchronous generators are run."""
         self._senders: deque[Slot] = deque()
         """Of those in this pool who wait for room in the mailbox."""
         self._idle: Slot | None = None
@@ -138,9 +142,13 @@ class Intake:
         # A task of the actor's nursery has the context of the message that started it, and not its lock.
         if work is None or current_frame.get() is not work or not self.runtime.loop.within(work.task):
             return None
+        self.lend_by(work)
+        return work
+
+    def lend_by(self, work: Work) -> None:
+        """Lend the lock, which is this message's."""
         work.returning = self.runtime.loop.slot()
         self._go_on(self.mailbox.lend(work))
-        return work
 
     async def take_back(self, work: Work) -> None:
         """Wait until a message has the lock again that it has lent."""
@@ -189,7 +197,7 @@ class Intake:
         if batch:
             return await self._run_batch(name, *args)
         value = call(self._in_place(name), *args, **kwargs)
-        return await value if is_awaitable(value) else value
+        return await self.undergo(value) if is_awaitable(value) else value
 
     def _in_place(self, name: str) -> Callable[..., Any]:
         """The actor's method, which a thread runs if that is its place."""
@@ -207,7 +215,7 @@ class Intake:
             return await self._run_each(self._in_place(name), args_list, kwargs_list)
         values = call(batch, args_list, kwargs_list)
         if is_awaitable(values):
-            values = await values
+            values = await self.undergo(values)
         if values is None:
             return [None] * len(args_list)
         if len(values) != len(args_list):
@@ -226,7 +234,7 @@ class Intake:
         for args, kwargs in zip(args_list, kwargs_list, strict=True):
             value = call(function, *args, **kwargs)
             if is_awaitable(value):
-                value = await value
+                value = await self.undergo(value)
             if value.__class__ in KINDS:
                 work = current_frame.get()
                 assert isinstance(work, Work)
@@ -235,6 +243,11 @@ class Intake:
         return values
 
     # Waiting
+
+    def awaiter(self, work: Work) -> Callable[[Any], Awaitable[Any]]:
+        """How what a message gave is awaited: dialogues, batches and durable tells are this package's own code."""
+        own = work.conversation is not None or work.method == DURABLE
+        return undergo if own or (work.batch and not self.intercepts) else self.undergo
 
     def let_senders_go(self) -> None:
         """Nobody has to wait for room any more."""

@@ -27,7 +27,7 @@ from xoscar_sc.runtime.deadlock import Kind, Way
 from xoscar_sc.runtime.kept_work import DurableWork, SnapshotWork, takes_snapshots
 from xoscar_sc.runtime.methods import DURABLE, Method, apart, is_awaitable
 from xoscar_sc.runtime.persistence import Writer, writer_for
-from xoscar_sc.runtime.work import Arguments, Work, call, undergo
+from xoscar_sc.runtime.work import Arguments, Work, call
 from xoscar_sc.runtime.work_local import LocalWork
 from xoscar_sc.serialize import describe, dumps, loads, loads_call
 from xoscar_sc.state import (
@@ -111,7 +111,7 @@ class KeptCell(Cell):
             )
         value = call(self.instance.__restore__, loads(past.state))
         if is_awaitable(value):
-            await undergo(value)
+            await self.undergo(value)
         self._changed = False
 
     # Durable tells
@@ -291,7 +291,7 @@ class KeptCell(Cell):
         try:
             value = call(self.instance.__snapshot__)
             if is_awaitable(value):
-                value = await undergo(value)
+                value = await self.undergo(value)
             return Save(self.uid, number, dumps(value), self._snapshots.keep)
         except BaseException:
             self._changed = True

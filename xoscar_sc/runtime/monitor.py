@@ -17,6 +17,7 @@ from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import Exit, ExitKind, Restarted
 from xoscar_sc.loop import undisturbed
 from xoscar_sc.protocol import Failure
+from xoscar_sc.runtime.current import check_library
 from xoscar_sc.runtime.names import ending_from, found_from
 from xoscar_sc.serialize import rebuild
 
@@ -50,6 +51,7 @@ class Monitor(Generic[E]):
             raise RuntimeError("a monitor watches once: ask the reference for another")
         self._entered = True
         runtime = self._target.runtime()
+        check_library(runtime.loop, "a monitor")
         self._run_shielded = runtime.loop.run_shielded
         if self._lasts():
             await self._learn_life()

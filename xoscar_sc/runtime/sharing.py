@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 import anyio
 
 from xoscar_sc.loop import undisturbed
-from xoscar_sc.runtime.current import require_runtime
+from xoscar_sc.runtime.current import check_library, require_runtime
 
 if TYPE_CHECKING:
     from xoscar_sc.loop import Slot
@@ -54,6 +54,7 @@ class _Asker(AbstractAsyncContextManager[T]):
     @undisturbed
     async def __aenter__(self) -> T:
         runtime = require_runtime()
+        check_library(runtime.loop, "a shared context")
         while True:
             resource = cast("_Resource[T] | None", runtime.shared.get(self._key))
             if resource is None:

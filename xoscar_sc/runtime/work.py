@@ -250,7 +250,7 @@ class Work(Frame):
         cancelled = self.cell.runtime.loop.cancelled
         valued = True
         try:
-            value = rest if rest.__class__ in KINDS else await undergo(rest)
+            value = rest if rest.__class__ in KINDS else await self.cell.awaiter(self)(rest)
             if value.__class__ in KINDS:
                 if self.cell.asked_to_end:
                     self.end_stream()

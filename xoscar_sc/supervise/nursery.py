@@ -94,7 +94,7 @@ class PoolNursery:
 
     # Pools
 
-    async def start_pool(
+    async def start_pool(  # noqa: PLR0913 - each says one thing, by its name
         self,
         name: str | None = None,
         *,
@@ -105,6 +105,8 @@ class PoolNursery:
         auth: Auth | None = None,
         expose: Sequence[Any] | None = None,
         pickle: bool = True,
+        asyncio: bool = False,
+        uvloop: bool = False,
     ) -> Pool:
         """Start one more pool, and wait until it is ready.
 
@@ -116,6 +118,9 @@ class PoolNursery:
             address: where other programs connect to this pool itself, and from there to the whole tree; what goes with
                 it, ``auth``, ``expose`` (uids, references and functions, which run in this pool) and ``pickle``, is as
                 for :func:`open_pool_nursery`.
+            asyncio: its trio runs as a guest on an asyncio loop, so that asyncio code may run there; see
+                :mod:`xoscar_sc.to_asyncio`. A message takes longer in such a pool.
+            uvloop: that loop is one of uvloop's, a package of its own.
 
         Raises:
             OSError: the address cannot be listened at.
@@ -125,7 +130,7 @@ class PoolNursery:
         Cancellation: nothing is left of it.
         """
         gate = door(address, auth=auth, expose=expose, pickle=pickle, makes_actors=False)
-        return await self.start(PoolSpec(name, label, cpus, env, gate))
+        return await self.start(PoolSpec(name, label, cpus, env, gate, asyncio, uvloop))
 
     @undisturbed
     async def start(self, spec: PoolSpec) -> Pool:

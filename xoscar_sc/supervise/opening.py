@@ -124,7 +124,7 @@ def open_pool_nursery(  # noqa: PLR0913 - each is a keyword of its own
         raise TypeError(f"supervise= is {supervise!r}; it is a Supervision")
     gate = door(address, advertise=advertise, auth=auth, expose=expose, pickle=pickle)
     settings: dict[str, Any] = {
-        "name": name or "nursery",
+        "name": name or ("nursery" if supervise is None else "supervisor"),
         "on_demand": specs is None,
         "env": dict(env or {}),
         "loglevel": loglevel,

@@ -21,7 +21,7 @@ from xoscar_sc.errors import LaunchError
 from xoscar_sc.ipc import TreeDirectory
 from xoscar_sc.launch import Launcher, LocalLauncher
 from xoscar_sc.loop import Loop, open_loop
-from xoscar_sc.runtime import Place, Runtime, running_runtime, set_running_runtime
+from xoscar_sc.runtime import Place, Runtime, check_library, running_runtime, set_running_runtime
 from xoscar_sc.timeouts import Timeouts
 
 _root: RunVar[Root | None] = RunVar("xoscar_sc.root", default=None)
@@ -110,6 +110,7 @@ async def acquire(timeouts: Timeouts) -> Runtime:
     if root is None:
         runtime = running_runtime()
         if runtime is not None and not runtime.is_root:
+            check_library(runtime.loop, "a pool nursery")
             return runtime
         root = Root()
         root.users = 1

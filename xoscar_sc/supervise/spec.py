@@ -30,11 +30,17 @@ class PoolSpec:
     """Environment variables, on top of this process's."""
     door: GateSettings | None = None
     """Where other programs come in, to this pool itself; see :meth:`PoolNursery.start_pool`."""
+    asyncio: bool = False
+    """Its trio runs as a guest on an asyncio loop: asyncio code may run there; see :mod:`xoscar_sc.to_asyncio`."""
+    uvloop: bool = False
+    """That loop is one of uvloop's."""
 
     def __post_init__(self) -> None:
         if self.name is not None:
             check_name(self.name, "name")
         check_env(self.env)
+        if self.uvloop and not self.asyncio:
+            raise ValueError("uvloop=True goes with asyncio=True")
         if self.cpus is not None:
             check_cpus(self.cpus)
         given: object = self.label

@@ -7,6 +7,7 @@ import secrets
 import socket
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ async def start_pool(
 
     Cancellation: nothing is left of it.
     """
+    if spec.uvloop and find_spec("uvloop") is None:
+        raise LaunchError("uvloop=True needs the package uvloop, which is not installed")
     launcher = await runtime.open_launcher()
     here = runtime.place
     place = Place(
@@ -68,7 +71,9 @@ async def start_pool(
     process_spec = ProcessSpec(
         name=name,
         pool_id=place.pool_id,
-        payload=msgspec.msgpack.encode(PoolConfig(place, runtime.timeouts, loglevel, heartbeat)),
+        payload=msgspec.msgpack.encode(
+            PoolConfig(place, runtime.timeouts, loglevel, heartbeat, spec.asyncio, spec.uvloop)
+        ),
         env=complete,
         cwd=_working_directory(),
         sys_path=tuple(sys.path),
