@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 
 # Tests at a time: most of them wait more than they work.
-JOBS ?= $(shell nproc)
+JOBS ?= $(shell expr $$(nproc) \* 3 / 2)
 
 # A stamp names the interpreter's version: with another one the environment is made anew.
 MADE := $(VENV)/.made-$(VERSION)

