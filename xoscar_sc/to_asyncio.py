@@ -174,6 +174,7 @@ class LinkedChannel:
         if self._closed:
             raise ClosedResourceError("the block of this channel has been left")
         if self._ended:
+            await trio.lowlevel.checkpoint()  # if it has failed, that is on its way as a cancellation
             raise BrokenResourceError("the asyncio task of this channel has ended")
         if self._queue.full():
             await infected_runtime("send()").run_task(self._queue.put, value)
@@ -194,6 +195,7 @@ class LinkedChannel:
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
+            await trio.lowlevel.checkpoint()  # as above
             raise EndOfStream("the asyncio task of this channel has ended") from None
         except trio.ClosedResourceError:
             raise ClosedResourceError("the block of this channel has been left") from None

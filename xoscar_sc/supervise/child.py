@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import anyio
 from msgspec.structs import replace
 
-from xoscar_sc.errors import ActorNotExist, PoolDied, PoolNotExist, XoscarError
+from xoscar_sc.errors import ActorNotExist, PoolDied, XoscarError
 from xoscar_sc.events import Exit
 from xoscar_sc.runtime import ActorRef, Ending
 from xoscar_sc.serialize import record
@@ -169,7 +169,8 @@ class ActorChild(Child):
 
     def _check_pool(self) -> None:
         if self._seat.seats.closed and self.early is None:  # no news of the actor can come
-            self.early = Exit("failed", error=PoolNotExist(f"pool {self._seat.seats.pool!r} ended meanwhile"))
+            pool = self._seat.seats.pool
+            self.early = Exit("failed", error=PoolDied(f"pool {pool!r} ended meanwhile", pool=pool))
 
     async def _sit(self) -> Seat:
         """A seat where it was, if that pool lives or comes back; else where it would be put now."""

@@ -188,8 +188,11 @@ class Keeper:
 
     def _is_known(self, error: Exception) -> bool:
         """Whether an end is the death of a pool that has been counted: of one that lived there, or was being made."""
+        # Of a pool that ended under an actor that was being made there, the process is not known.
         return isinstance(error, PoolDied) and any(
-            isinstance(exc, PoolDied) and (exc.pool, exc.pid) == (error.pool, error.pid)
+            isinstance(exc, PoolDied)
+            and exc.pool == error.pool
+            and (exc.pid == error.pid or not (exc.pid and error.pid))
             for _, exc in self._seen
         )
 
