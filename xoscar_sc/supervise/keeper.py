@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import anyio
 
-from xoscar_sc.errors import PoolDied, RestartIntensityExceeded, XoscarError
+from xoscar_sc.errors import RestartIntensityExceeded, XoscarError
 from xoscar_sc.events import Exit, GaveUp, Restarting
 from xoscar_sc.loop import Slot
 from xoscar_sc.supervise.backoff import delay, in_a_row
 from xoscar_sc.supervise.child import Child, How
 from xoscar_sc.supervise.children import ChildSpec, Supervision, comes_back, ends_all
-from xoscar_sc.supervise.report import as_exception, described
+from xoscar_sc.supervise.report import as_exception, described, is_known
 from xoscar_sc.supervise.siblings import Phase, Siblings
 from xoscar_sc.supervise.strategy import Start
 
@@ -167,7 +167,7 @@ class Keeper:
         """These are to be started again, if the intensity admits one more; those that are no children, by others."""
         now = self._loop.now()
         error = as_exception(exit_, back[0])
-        if not self._is_known(error):
+        if not is_known(error, self._seen):
             self._seen = [(at, exc) for at, exc in self._seen if at > now - self._intensity.period]
             self._seen.append((now, error))
             admitted = self._intensity.admit(self._history, now)
@@ -185,16 +185,6 @@ class Keeper:
                     text = "%s %r is restarted in %.3g s"
                     log.info(text, child.kind, child.name, after, extra=child.record())
             table.failed(due)
-
-    def _is_known(self, error: Exception) -> bool:
-        """Whether an end is the death of a pool that has been counted: of one that lived there, or was being made."""
-        # Of a pool that ended under an actor that was being made there, the process is not known.
-        return isinstance(error, PoolDied) and any(
-            isinstance(exc, PoolDied)
-            and exc.pool == error.pool
-            and (exc.pid == error.pid or not (exc.pid and error.pid))
-            for _, exc in self._seen
-        )
 
     def _give_up(self, back: Sequence[Child]) -> None:
         sup, intensity = self._sup, self._intensity
